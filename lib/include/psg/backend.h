@@ -6,7 +6,8 @@
  *
  * Letters: N samples, C channels, T positions, R rows, D row length. Sizes may be 0. No kernel
  * allocates. Input and output ranges do not overlap unless a comment says that they may be the
- * same pointer. `const` inputs are never written. */
+ * same pointer. `const` inputs are never written. Kernels trust their arguments: callers check
+ * shapes first. Calls from several threads are safe. */
 #ifndef PSG_BACKEND_H
 #define PSG_BACKEND_H
 
@@ -16,14 +17,16 @@
 extern "C" {
 #endif
 
-/* y = f(x), elementwise. Derivatives are written as programs of these (psg/graph.h). */
+/* y = f(x), elementwise. Derivatives are written as programs of these (psg/graph.h).
+ * SIGN of 0 and of NaN is 0; elsewhere NaN gives NaN. */
 enum psg_unary {
     PSG_NEG, PSG_EXP, PSG_LOG, PSG_LOG1P, PSG_EXPM1, PSG_SQRT, PSG_RSQRT, PSG_TANH,
     PSG_SIGMOID, PSG_ERF, PSG_ABS, PSG_SIGN, PSG_FLOOR, PSG_SIN, PSG_COS, PSG_RECIP,
     PSG_UNARY_COUNT
 };
 
-/* y = f(a, b). Comparisons give 1 or 0; any comparison with NaN but != gives 0. */
+/* y = f(a, b). Comparisons give 1 or 0; any comparison with NaN but != gives 0. MAX and MIN with
+ * a NaN are NaN. */
 enum psg_binary {
     PSG_ADD, PSG_SUB, PSG_MUL, PSG_DIV, PSG_POW, PSG_MAX, PSG_MIN,
     PSG_EQ, PSG_NE, PSG_LT, PSG_LE, PSG_GT, PSG_GE,
@@ -33,7 +36,8 @@ enum psg_binary {
 enum psg_reduce { PSG_REDUCE_SUM, PSG_REDUCE_MAX, PSG_REDUCE_MIN, PSG_REDUCE_COUNT };
 
 /* Activations with a derivative of their own, for hand-written rules. p[0], p[1] are the
- * parameters named here (PyTorch's names and formulas). */
+ * parameters named here (PyTorch's names and formulas); p may be NULL where none is named. NaN
+ * gives NaN. */
 enum psg_act {
     PSG_ACT_RELU, PSG_ACT_TANH, PSG_ACT_SIGMOID,
     PSG_ACT_GELU,       /* x * Phi(x) */
@@ -63,7 +67,9 @@ struct psg_window {
 };
 
 /* out = floor((in + pad_lo + pad_hi - dilation*(kernel-1) - 1) / stride) + 1 for each axis;
- * PSG_E_SHAPE where that is below 1 or a field is out of range. */
+ * PSG_E_SHAPE where that is below 1 or a field is out of range (in, kernel, stride, dilation
+ * from 1, padding from 0, all up to 2^40). Kernels take any `out`, so that a pooling with
+ * ceil_mode sets its own. */
 PSG_API int psg_window_infer(struct psg_window *w, const char *place, struct psg_error *err);
 
 struct psg_conv {
@@ -116,7 +122,7 @@ struct psg_backend {
     void (*copy)(const struct psg_shape *shape, size_t size, const void *src,
                  const int64_t *stride_src, void *dst, const int64_t *stride_dst);
     /* y = x reduced over the axes whose bit is set in mask; the axes vanish. Empty sums are 0,
-     * an empty MAX is -inf */
+     * an empty MAX is -inf, an empty MIN inf; MAX and MIN over a NaN are NaN */
     void (*reduce)(enum psg_reduce f, const struct psg_shape *shape, unsigned mask,
                    const psg_real *x, psg_real *y);
     /* index (as psg_real) of the first largest along an axis; NaN counts as largest.
@@ -135,12 +141,13 @@ struct psg_backend {
     /* ---- windows; x [outer, in...], patches [outer, kernel..., out...] ---- */
     void (*unfold)(const struct psg_window *w, int64_t outer, psg_real pad_value,
                    const psg_real *x, psg_real *patches);
-    /* adjoint of unfold: overlapping patches add up; overwrites x */
+    /* adjoint of unfold: overlapping patches add up; overwrites x. */
     void (*fold)(const struct psg_window *w, int64_t outer, const psg_real *patches,
                  psg_real *x);
 
     /* ---- convolution; x [N, Ci, in...], w [Co, Ci/G, kernel...], y [N, Co, out...] ---- */
-    /* scratch needed per call by the three below, in psg_real (not per sample) */
+    /* scratch needed per call by the three below, in psg_real (not per sample); may be 0, and
+     * the scratch pointer then NULL */
     int64_t (*conv_scratch)(const struct psg_conv *c);
     void (*conv)(const struct psg_conv *c, int64_t n, const psg_real *x, const psg_real *w,
                  const psg_real *bias /* [Co] or NULL */, psg_real *y, psg_real *scratch);
@@ -153,8 +160,10 @@ struct psg_backend {
 
     /* ---- pooling; x [outer, in...], y [outer, out...] ---- */
     /* max: arg [outer, out...] gets the flat position in `in` of the first maximum (row-major
-     * window order). avg: divisor 0 divides by the window's cells that lie in the padded input,
-     * or by those inside of the input when count_include_pad is false */
+     * window order, NaN is largest); where the whole window is padding y is -inf and arg -1,
+     * which max_pool_bwd skips. avg: divisor 0 divides by the window's cells that lie in the
+     * padded input, or by those inside of the input when count_include_pad is false; a window
+     * without any gives 0 */
     void (*max_pool)(const struct psg_window *w, int64_t outer, const psg_real *x, psg_real *y,
                      int64_t *arg);
     void (*max_pool_bwd)(const struct psg_window *w, int64_t outer, const psg_real *dy,
@@ -172,8 +181,8 @@ struct psg_backend {
     /* dx from dxhat */
     void (*normalize_bwd)(int64_t rows, int64_t dim, bool centre, const psg_real *xhat,
                           const psg_real *rstd, const psg_real *dxhat, psg_real *dx);
-    /* y[r, :] = softmax or log_softmax of x[r, :]; a row of all -inf gives zeros (softmax).
-     * y may be x */
+    /* y[r, :] = softmax or log_softmax of x[r, :]; a row of all -inf gives zeros (softmax) or
+     * stays -inf (log_softmax). y may be x */
     void (*softmax)(int64_t rows, int64_t dim, bool log, const psg_real *x, psg_real *y);
     /* dx from y and dy; dx may be dy */
     void (*softmax_bwd)(int64_t rows, int64_t dim, bool log, const psg_real *y,
