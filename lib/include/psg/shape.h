@@ -47,9 +47,10 @@ PSG_API char *psg_shape_text(const struct psg_shape *shape, char *buf, size_t si
 PSG_API void psg_shape_strides(const struct psg_shape *shape, int64_t *stride);
 PSG_API size_t psg_dtype_size(enum psg_dtype dtype);
 
+/* A shape as an lvalue: &PSG_SHAPE(3, 4). */
 #define PSG_SHAPE(...)                                                                         \
-    psg_shape_make((int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)),                \
-                   (const int64_t[]){ __VA_ARGS__ })
+    ((struct psg_shape){ .rank = (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), \
+                         .dim = { __VA_ARGS__ } })
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,224 @@
+/* Making and reading plans. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "mode/mode.h"
+
+static const char *const mode_names[PSG_MODE_COUNT] = {
+    [PSG_MODE_HOOKS] = "hooks", [PSG_MODE_FUNCTORCH] = "functorch", [PSG_MODE_EW] = "ew",
+    [PSG_MODE_GHOST] = "ghost", [PSG_MODE_AUTO] = "auto",
+};
+
+const char *psg_mode_name(enum psg_mode mode)
+{
+    return mode >= 0 && mode < PSG_MODE_COUNT ? mode_names[mode] : "?";
+}
+
+int psg_mode_find(const char *name)
+{
+    for (int i = 0; i < PSG_MODE_COUNT; i++)
+        if (strcmp(mode_names[i], name) == 0)
+            return i;
+    return -1;
+}
+
+/* A block of worker memory; the list is freed with the worker. */
+struct block {
+    struct block *next;
+    void *memory;
+};
+
+void *worker_room(struct worker *w, int64_t n, size_t size)
+{
+    size_t bytes;
+    if (n < 0 || __builtin_mul_overflow((size_t)n, size, &bytes) || bytes > SIZE_MAX - 128)
+        return NULL;
+    bytes = (bytes + 64 + 63) / 64 * 64;
+    struct block *block = calloc(1, sizeof *block);
+    void *memory = block ? aligned_alloc(64, bytes) : NULL;
+    if (!memory) {
+        free(block);
+        return NULL;
+    }
+    memset(memory, 0, bytes);
+    *block = (struct block){ .next = w->blocks, .memory = memory };
+    w->blocks = block;
+    w->plan->bytes += bytes + sizeof *block;
+    return memory;
+}
+
+static void worker_close(struct worker *w)
+{
+    if (!w->plan)
+        return;
+    w->plan->vt->worker_close(w);
+    for (struct block *b = w->blocks, *next; b; b = next) {
+        next = b->next;
+        free(b->memory);
+        free(b);
+    }
+    memset(w, 0, sizeof *w);
+}
+
+static int worker_open(struct psg_plan *plan, struct worker *w, struct psg_error *err)
+{
+    const struct psg_program *p = plan->program;
+    int most = 32;
+    for (int i = 0; i < p->n_nodes; i++)
+        if (p->nodes[i].n_in + p->nodes[i].n_param + 16 > most)
+            most = p->nodes[i].n_in + p->nodes[i].n_param + 16;
+    w->plan = plan;
+    if (!(w->sq = worker_room(w, plan->n_groups * plan->tile, sizeof *w->sq)) ||
+        !(w->weight = worker_reals(w, plan->n_groups * plan->tile)) ||
+        !(w->ones = worker_reals(w, plan->tile)) ||
+        !(w->exec_in = worker_room(w, most, sizeof *w->exec_in)) ||
+        !(w->exec_out = worker_room(w, most, sizeof *w->exec_out)))
+        return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
+    for (int64_t i = 0; i < plan->tile; i++)
+        w->ones[i] = 1;
+    return plan->vt->worker_open(w, err);
+}
+
+/* Bytes that one sample keeps busy in a tile: activations, their gradients, rows. */
+static double sample_bytes(const struct psg_program *p)
+{
+    double reals = (double)p->trainable_size;
+    for (int v = 0; v < p->n_values; v++)
+        reals += 2 * (double)psg_shape_size(&p->values[v].type.shape);
+    for (int i = 0; i < p->n_nodes; i++)
+        reals += (double)(p->nodes[i].save_real + p->nodes[i].scratch);
+    return reals * sizeof(psg_real);
+}
+
+enum { TILE_MAX = 32, LANES_DEFAULT = 8, LANES_MAX = 64 };
+
+/* Few enough samples that a tile stays in a core's share of the cache. The choice depends on
+ * the program alone: it is part of the result's bits. */
+static int64_t choose_tile(const struct psg_program *p)
+{
+    const double cache = 2 << 20;
+    double fit = cache / sample_bytes(p);
+    return fit < 1 ? 1 : fit > TILE_MAX ? TILE_MAX : (int64_t)fit;
+}
+
+static int choose_lanes(const struct psg_program *p)
+{
+    const double room = 256 << 20;
+    double fit = room / ((double)p->trainable_size * sizeof(psg_real) + 1);
+    return fit < 1 ? 1 : fit > LANES_DEFAULT ? LANES_DEFAULT : (int)fit;
+}
+
+static int copy_groups(struct psg_plan *plan, const struct psg_plan_options *o,
+                       struct psg_error *err)
+{
+    int n = plan->program->n_params;
+    plan->group = calloc((size_t)n + 1, sizeof *plan->group);
+    if (!plan->group)
+        return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
+    plan->n_groups = o->group ? o->n_groups : 1;
+    if (plan->n_groups < 1)
+        return psg_fail(err, PSG_E_INVALID, "n_groups", "there must be at least one group");
+    for (int i = 0; o->group && i < n; i++) {
+        const struct psg_param_info *info = &plan->program->params[i].info;
+        if (!info->trainable)
+            continue;
+        if (o->group[i] < 0 || o->group[i] >= plan->n_groups)
+            return psg_fail(err, PSG_E_RANGE, info->name, "group %d is not from 0 to %d",
+                            o->group[i], plan->n_groups - 1);
+        plan->group[i] = o->group[i];
+    }
+    return 0;
+}
+
+static int plan_fill(struct psg_plan *plan, const struct psg_plan_options *o,
+                     struct psg_error *err)
+{
+    const struct psg_program *p = plan->program;
+    plan->be = o->backend ? o->backend : psg_backend_cpu();
+    plan->mode = o->mode;
+    plan->vt = o->mode == PSG_MODE_FUNCTORCH || o->mode == PSG_MODE_EW ? &mode_graph
+                                                                       : &mode_layered;
+    plan->tile = o->tile > 0 ? o->tile : choose_tile(p);
+    plan->n_lanes = o->n_lanes > 0 ? o->n_lanes : choose_lanes(p);
+    plan->n_threads = o->n_threads > 0 ? o->n_threads : 1;
+    plan->input_grads = o->input_grads;
+    plan->backward = p->loss != PSG_NONE;
+    int r = copy_groups(plan, o, err);
+    if (r == 0)
+        r = plan->vt->compile(plan, err);
+    if (r)
+        return r;
+    plan->lane_sum = calloc((size_t)plan->n_lanes * (size_t)p->trainable_size + 1,
+                            sizeof *plan->lane_sum);
+    plan->workers = calloc((size_t)plan->n_threads, sizeof *plan->workers);
+    if (!plan->lane_sum || !plan->workers)
+        return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
+    plan->bytes += (size_t)plan->n_lanes * (size_t)p->trainable_size * sizeof(psg_real);
+    for (int t = 0; r == 0 && t < plan->n_threads; t++)
+        r = worker_open(plan, &plan->workers[t], err);
+    if (r == 0)
+        r = psg_team_new(plan->n_threads, &plan->team, err);
+    return r;
+}
+
+int psg_plan_new(const struct psg_program *program, const struct psg_plan_options *options,
+                 struct psg_plan **planp, struct psg_error *err)
+{
+    if (!program->checked)
+        return psg_fail(err, PSG_E_INVALID, NULL, "the program has not been checked");
+    if (options->mode < 0 || options->mode >= PSG_MODE_COUNT)
+        return psg_fail(err, PSG_E_INVALID, "mode", "there is no mode %d", options->mode);
+    if (options->n_lanes > LANES_MAX)
+        return psg_fail(err, PSG_E_RANGE, "n_lanes", "%d lanes, at most %d are possible",
+                        options->n_lanes, LANES_MAX);
+    _cleanup_(psg_plan_freep) struct psg_plan *plan = calloc(1, sizeof *plan);
+    if (!plan)
+        return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
+    plan->program = program;
+    int r = plan_fill(plan, options, err);
+    if (r)
+        return r;
+    *planp = steal(&plan);
+    return 0;
+}
+
+struct psg_plan *psg_plan_free(struct psg_plan *plan)
+{
+    if (!plan)
+        return NULL;
+    plan->team = psg_team_free(plan->team);
+    for (int t = 0; plan->workers && t < plan->n_threads; t++)
+        worker_close(&plan->workers[t]);
+    free(plan->workers);
+    if (plan->vt) {
+        plan->vt->destroy(plan);
+        tile_destroy(plan);
+    }
+    free(plan->lane_sum);
+    free(plan->group);
+    free(plan);
+    return NULL;
+}
+
+void psg_plan_freep(struct psg_plan **planp)
+{
+    *planp = psg_plan_free(*planp);
+}
+
+void psg_plan_info(const struct psg_plan *plan, struct psg_plan_info *info)
+{
+    *info = (struct psg_plan_info){ .mode = plan->mode,
+                                    .tile = plan->tile,
+                                    .n_lanes = plan->n_lanes,
+                                    .n_threads = plan->n_threads,
+                                    .n_groups = plan->n_groups,
+                                    .bytes = plan->bytes };
+}
+
+const char *psg_plan_route(const struct psg_plan *plan, int node)
+{
+    if (node < 0 || node >= plan->program->n_nodes)
+        return "";
+    return plan->vt->route(plan, node);
+}
