@@ -3,7 +3,7 @@
 
 #include "mode/mode.h"
 
-static int64_t record_number(const struct psg_batch *batch, int64_t i)
+static int64_t record_number(const struct psg_records *batch, int64_t i)
 {
     return batch->record ? batch->record[i] : i;
 }
@@ -81,7 +81,7 @@ static bool load_sample(const struct psg_input_info *info, const struct psg_colu
     return true;
 }
 
-int load_tile(struct worker *w, const struct psg_batch *batch, int64_t first, int64_t n,
+int load_tile(struct worker *w, const struct psg_records *batch, int64_t first, int64_t n,
               struct psg_error *err)
 {
     const struct psg_program *p = w->plan->program;
@@ -103,7 +103,7 @@ int load_tile(struct worker *w, const struct psg_batch *batch, int64_t first, in
     return 0;
 }
 
-void load_random(struct worker *w, const struct psg_batch *batch, int64_t first, int64_t n)
+void load_random(struct worker *w, const struct psg_records *batch, int64_t first, int64_t n)
 {
     const struct psg_program *p = w->plan->program;
     enum { CHUNK = 512 };
@@ -128,7 +128,7 @@ bool program_draws(const struct psg_program *p)
     return false;
 }
 
-int load_check(const struct psg_plan *plan, const struct psg_batch *batch,
+int load_check(const struct psg_plan *plan, const struct psg_records *batch,
                struct psg_error *err)
 {
     const struct psg_program *p = plan->program;

@@ -106,12 +106,12 @@ void *worker_room(struct worker *w, int64_t n, size_t size);
 
 /* ---- load.c ---- */
 /* Fills the inputs of the tile with samples first .. first + n. */
-int load_tile(struct worker *w, const struct psg_batch *batch, int64_t first, int64_t n,
+int load_tile(struct worker *w, const struct psg_records *batch, int64_t first, int64_t n,
               struct psg_error *err);
 /* Fills the random numbers of the tile; key must not be NULL if any node draws. */
-void load_random(struct worker *w, const struct psg_batch *batch, int64_t first, int64_t n);
+void load_random(struct worker *w, const struct psg_records *batch, int64_t first, int64_t n);
 /* Checks columns against the program: counts, types. */
-int load_check(const struct psg_plan *plan, const struct psg_batch *batch,
+int load_check(const struct psg_plan *plan, const struct psg_records *batch,
                struct psg_error *err);
 bool program_draws(const struct psg_program *p);
 

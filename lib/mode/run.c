@@ -17,7 +17,7 @@ enum { STATS_LANES = 64 }; /* the most lanes of a plan */
 
 struct work {
     struct psg_plan *plan;
-    const struct psg_batch *batch;
+    const struct psg_records *batch;
     const psg_real *params;
     enum what what;
     int64_t n_tiles;
@@ -227,7 +227,7 @@ static int work_run(struct work *work, struct psg_error *err)
 }
 
 int psg_grad_sample(struct psg_plan *plan, const psg_real *params,
-                    const struct psg_batch *batch, const struct psg_grad_out *out,
+                    const struct psg_records *batch, const struct psg_grad_out *out,
                     struct psg_error *err)
 {
     struct psg_sum_stats unused[STATS_LANES] = { 0 };
@@ -244,7 +244,7 @@ int psg_grad_sample(struct psg_plan *plan, const psg_real *params,
 }
 
 int psg_clipped_sum(struct psg_plan *plan, const psg_real *params,
-                    const struct psg_batch *batch, const struct psg_sum_options *options,
+                    const struct psg_records *batch, const struct psg_sum_options *options,
                     psg_real *sum, struct psg_sum_stats *stats, struct psg_error *err)
 {
     struct psg_sum_stats lane_stats[STATS_LANES] = { 0 };
@@ -265,7 +265,7 @@ int psg_clipped_sum(struct psg_plan *plan, const psg_real *params,
     return 0;
 }
 
-int psg_plain_sum(struct psg_plan *plan, const psg_real *params, const struct psg_batch *batch,
+int psg_plain_sum(struct psg_plan *plan, const psg_real *params, const struct psg_records *batch,
                   psg_real *sum, double *loss_sum, struct psg_error *err)
 {
     static const struct psg_sum_options everything;
@@ -286,7 +286,7 @@ int psg_plain_sum(struct psg_plan *plan, const psg_real *params, const struct ps
     return 0;
 }
 
-int psg_evaluate(struct psg_plan *plan, const psg_real *params, const struct psg_batch *batch,
+int psg_evaluate(struct psg_plan *plan, const psg_real *params, const struct psg_records *batch,
                  psg_real *loss, psg_real *output, struct psg_error *err)
 {
     struct psg_sum_stats unused[STATS_LANES] = { 0 };

@@ -59,7 +59,7 @@ PSG_API void psg_plan_info(const struct psg_plan *plan, struct psg_plan_info *in
 /* Route of each node in this plan ("grad_sample", "norm_sample", "derived", ...). */
 PSG_API const char *psg_plan_route(const struct psg_plan *plan, int node);
 
-/* ---- batches ---- */
+/* ---- records: the samples of one call ---- */
 enum psg_column_type { PSG_COL_F32, PSG_COL_F64, PSG_COL_U8, PSG_COL_I32, PSG_COL_I64 };
 
 /* Where one input of the program finds its rows. Real inputs read value * scale + shift (scale 0
@@ -75,7 +75,7 @@ struct psg_column {
     double scale, shift;
 };
 
-struct psg_batch {
+struct psg_records {
     int64_t n;             /* samples, >= 0 */
     const int64_t *record; /* [n] record numbers, or NULL for 0 .. n-1 */
     const struct psg_column *column; /* one per input of the program */
@@ -94,7 +94,7 @@ struct psg_grad_out {     /* each may be NULL */
 };
 /* The library's basic service. PSG_E_RANGE names input and record of an id out of range. */
 PSG_API int psg_grad_sample(struct psg_plan *plan, const psg_real *params,
-                            const struct psg_batch *batch, const struct psg_grad_out *out,
+                            const struct psg_records *batch, const struct psg_grad_out *out,
                             struct psg_error *err);
 
 /* How samples are weighted, given their norms. Called for each tile, from several threads:
@@ -121,18 +121,18 @@ struct psg_sum_options {
 
 /* sum[P] = sum over samples and groups of weight * gradient; sum is overwritten. */
 PSG_API int psg_clipped_sum(struct psg_plan *plan, const psg_real *params,
-                            const struct psg_batch *batch, const struct psg_sum_options *options,
+                            const struct psg_records *batch, const struct psg_sum_options *options,
                             psg_real *sum, struct psg_sum_stats *stats, struct psg_error *err);
 
 /* The ordinary gradient: sum[P] of all samples, no norms, the cheapest backward that the same
  * kernels allow. The floor that private steps are measured against. */
 PSG_API int psg_plain_sum(struct psg_plan *plan, const psg_real *params,
-                          const struct psg_batch *batch, psg_real *sum, double *loss_sum,
+                          const struct psg_records *batch, psg_real *sum, double *loss_sum,
                           struct psg_error *err);
 
 /* Forward only, not training: loss [N] and output [N, ...], each may be NULL. */
 PSG_API int psg_evaluate(struct psg_plan *plan, const psg_real *params,
-                         const struct psg_batch *batch, psg_real *loss, psg_real *output,
+                         const struct psg_records *batch, psg_real *loss, psg_real *output,
                          struct psg_error *err);
 
 #ifdef __cplusplus
