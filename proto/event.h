@@ -1,0 +1,9 @@
+#ifndef PROTO_EVENT_FIELDS_H
+#define PROTO_EVENT_FIELDS_H
+
+#include "field.h"
+
+extern const struct proto_message event_message;
+extern const struct proto_message event_page_message;
+
+#endif

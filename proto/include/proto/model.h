@@ -1,0 +1,80 @@
+/* The model of a job: layers in JSON with their attributes typed and otherwise unexamined.
+ * Which ops there are and which attributes they take is known to libpsg's op table; whoever
+ * checks that reports with the pointers of layer_pointer(). */
+#ifndef PROTO_MODEL_H
+#define PROTO_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MODEL_LAYERS_MAX      1024
+#define MODEL_ATTRS_MAX       32   /* of one layer */
+#define MODEL_LIST_MAX        4096 /* elements of one attribute, inputs of one layer */
+#define MODEL_LAYER_DEPTH_MAX 12   /* layers within layers */
+
+enum attr_kind { ATTR_INT = 1, ATTR_REAL, ATTR_BOOL, ATTR_STRING, ATTR_INTS, ATTR_REALS };
+
+/* "kernel_size": 8 and so on. A list is ATTR_INTS when all its elements are integers (also when
+ * it is empty), and ATTR_REALS when some are not. */
+struct attr {
+    const char *name;
+    enum attr_kind kind;
+    union {
+        int64_t integer;
+        double real;
+        bool boolean;
+        const char *string;
+        const int64_t *integers; /* n elements */
+        const double *reals;     /* n elements */
+    };
+    size_t n;
+};
+
+/* role -> name of a shared parameter ("weight": "embedding.weight") */
+struct layer_param {
+    const char *role;
+    const char *name;
+};
+
+struct layer {
+    const char *op;
+    const char *name;      /* NULL: not given */
+    size_t n_in;           /* 0: the output of the layer before, or the model's input */
+    const char *const *in; /* names of layers or inputs */
+    size_t n_params;
+    const struct layer_param *params;
+    bool trainable; /* default true */
+    size_t n_attrs;
+    const struct attr *attrs;
+    /* the tree: layers[] is in pre-order */
+    size_t end;      /* index after the last layer inside this one; own index + 1: a leaf */
+    ptrdiff_t parent; /* index of the layer around, -1 at the top */
+    size_t position;  /* in its parent's list */
+    bool nested;      /* has a list "layers", which may be empty */
+};
+
+struct model {
+    size_t n_layers; /* at least 1, at most MODEL_LAYERS_MAX, nested ones included */
+    const struct layer *layers;
+};
+
+/* "cross_entropy", or an object {type, reduction, attributes of the loss} */
+enum loss_reduction { LOSS_REDUCTION_MEAN = 1, LOSS_REDUCTION_SUM };
+
+struct loss {
+    const char *type;
+    enum loss_reduction reduction; /* over the elements of ONE record; default mean */
+    size_t n_attrs;
+    const struct attr *attrs;
+};
+
+/* The attribute with this name, or NULL. */
+const struct attr *attr_find(const struct attr *attrs, size_t n, const char *name);
+
+/* JSON pointer of layer i ("/model/layers/3/layers/1"), or of its attribute if attr is not
+ * NULL, into the job spec; truncated when it does not fit. */
+char *layer_pointer(const struct model *model, size_t i, const char *attr, char *buf,
+                    size_t size);
+
+#endif
