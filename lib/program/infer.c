@@ -34,6 +34,12 @@ bool psg_infer_has(const struct psg_infer *c, const char *name)
     return attrs_find(c->state->attrs, name) != NULL;
 }
 
+unsigned psg_infer_kind(const struct psg_infer *c, const char *name)
+{
+    const struct attr *a = attrs_find(c->state->attrs, name);
+    return a ? a->kind : 0;
+}
+
 static bool in_range(struct psg_infer *c, const char *name, int64_t v, int64_t lo, int64_t hi)
 {
     if (v >= lo && v <= hi)

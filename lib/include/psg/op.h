@@ -63,6 +63,8 @@ struct psg_infer {
 };
 
 PSG_API bool psg_infer_has(const struct psg_infer *c, const char *name);
+/* enum psg_attr_kind of the attribute as it was given; 0: it was not. */
+PSG_API unsigned psg_infer_kind(const struct psg_infer *c, const char *name);
 PSG_API int64_t psg_infer_int(struct psg_infer *c, const char *name, int64_t dflt, int64_t lo,
                               int64_t hi);
 /* Fails when the attribute is missing. */
