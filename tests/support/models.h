@@ -1,0 +1,20 @@
+/* The models of the benchmarks, to the shape; see models.c. */
+#ifndef TESTS_MODELS_H
+#define TESTS_MODELS_H
+
+#include "psg/program.h"
+
+struct model {
+    const char *name;
+    int64_t n_params; /* checked when it is built */
+    int n_classes;
+    const char *input;            /* "1x28x28", or "i64<10004:256" */
+    const char *const *layers;    /* "path op attributes", in order; NULL ends */
+};
+
+const struct model *model_find(const char *name);
+const struct model *model_at(int i); /* NULL past the end */
+/* Inputs "x" and "target" (one class number), cross entropy as loss. */
+int model_build(const struct model *m, struct psg_program **pp, struct psg_error *err);
+
+#endif
