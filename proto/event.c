@@ -10,7 +10,7 @@
 static const char *const event_names[] = { "",        "status",   "step", "eval", "checkpoint",
                                            "warning", "artifact", "end",  NULL };
 
-static const char *const warning_names[] = {
+const char *const warning_code_names[] = {
     "",
 #define WARNING(name, text, sentence) text,
 #include "proto/error.inc"
@@ -68,7 +68,7 @@ static const struct proto_field event_fields[] = {
     { AT(checkpoint.sha256, "sha256"), .kind = PROTO_STRING, .tags = E(CHECKPOINT) },
 
     { AT(warning.code, "code"), .kind = PROTO_ENUM, .flags = PROTO_REQUIRED, .tags = E(WARNING),
-      .names = warning_names },
+      .names = warning_code_names },
     { AT(warning.message, "message"), .kind = PROTO_STRING, .tags = E(WARNING) },
 
     { AT(artifact.name, "name"), .kind = PROTO_STRING, .flags = PROTO_REQUIRED,
@@ -121,7 +121,7 @@ enum event_type event_type_parse(const char *text)
 
 const char *warning_code_name(enum warning_code code)
 {
-    return (unsigned)code < WARNING_N ? warning_names[code] : "";
+    return (unsigned)code < WARNING_N ? warning_code_names[code] : "";
 }
 
 const char *warning_code_sentence(enum warning_code code)

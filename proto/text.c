@@ -71,7 +71,7 @@ int proto_real_parse(const char *text, size_t len, double *valuep)
 char *proto_real_text(double value, char buf[PROTO_REAL_MAX])
 {
     if (!isfinite(value)) {
-        snprintf(buf, PROTO_REAL_MAX, "null");
+        memcpy(buf, "null", sizeof "null");
         return buf;
     }
     for (int digits = 15; digits <= 17; digits++) {
