@@ -1,0 +1,119 @@
+/* Jobs as the HTTP layer sees them. jobs.c owns the queue, starts attempts through run/ and
+ * keeps the state machine of state.h.
+ *
+ *   spec -> plan (pure) -> reserve + job row (one change) -> queued -> running -> terminal
+ *
+ * Functions return 0, ERROR_REFUSED with *p filled, or a fatal error. Messages that are handed
+ * out (struct job and so on) are proto's and freed with proto's functions. After a change
+ * (submit, cancel, delete) answer from store_on_commit() only.
+ *
+ * Owners: a principal's name. `viewer` arguments restrict what can be seen: NULL sees all;
+ * otherwise jobs of other owners answer PROBLEM_NOT_FOUND.
+ *
+ * Thread: the loop thread only. */
+#ifndef DAEMON_JOB_JOBS_H
+#define DAEMON_JOB_JOBS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/log.h"
+#include "data/datasets.h"
+#include "proto/job.h"
+#include "store/store.h"
+#include "stream/stream.h"
+
+struct jobs;
+
+struct jobs_config {
+    int cores;                    /* threads for training, shared by the running jobs; >= 1 */
+    int max_running;              /* jobs at once; >= 1 */
+    uint64_t max_queued_per_owner; /* not yet terminal; 0: no limit */
+    uint64_t memory_bytes;        /* one plan's limit; 0: no limit */
+    double step_events_per_s;     /* 0: every step */
+    int64_t idempotency_ms;       /* how long a key is remembered; 0: 24 hours */
+};
+
+/* state_dir holds jobs/ID/ with checkpoints, secret and artifacts. on_fatal(arg, r) runs at most
+ * once, from the loop. */
+int jobs_open(struct jobs **jobsp, struct store *store, struct stream *stream,
+              struct datasets *datasets, int state_dir, const struct jobs_config *config,
+              const struct log *log, char *text, size_t size);
+/* Brings back what a crash interrupted, then starts the queue on loop. */
+int jobs_start(struct jobs *jobs, uv_loop_t *loop, void (*on_fatal)(void *arg, int r),
+               void *arg);
+/* Takes NULL, returns NULL. After jobs_drain() has called back, or with no jobs_start(). */
+struct jobs *jobs_close(struct jobs *jobs);
+/* Changed limits take effect for what is started next. */
+void jobs_reconfigure(struct jobs *jobs, const struct jobs_config *config);
+
+/* ---- changes ---- */
+
+/* key NULL: no Idempotency-Key. The same owner, key and fingerprint (of the body) answers the
+ * first job again with *replayedp = true; another fingerprint is refused. */
+struct jobs_submit {
+    const char *owner;
+    const char *key;
+    uint8_t fingerprint[32];
+    const struct job_spec *spec;
+};
+
+int jobs_submit(struct jobs *jobs, const struct jobs_submit *submit, struct job **jobp,
+                bool *replayedp, struct problem *p);
+/* Idempotent: a terminal job answers itself. */
+int jobs_cancel(struct jobs *jobs, const char *id, const char *viewer, struct job **jobp,
+                struct problem *p);
+/* Terminal jobs only: row, events, files. Ledger rows stay. */
+int jobs_delete(struct jobs *jobs, const char *id, const char *viewer, struct problem *p);
+
+/* ---- reads ---- */
+
+/* What submit would do and cost; nothing is reserved. A budget that does not suffice is part of
+ * the answer, not a refusal. */
+int jobs_dry_run(struct jobs *jobs, const struct job_spec *spec, struct job_plan **planp,
+                 struct problem *p);
+int jobs_get(struct jobs *jobs, const char *id, const char *viewer, struct job **jobp,
+             struct problem *p);
+
+struct jobs_filter {
+    const char *status; /* "running"; NULL: any. Likewise: */
+    const char *dataset, *owner;
+    const char *after; /* id of the last job of the page before; NULL: the newest first */
+    int limit;         /* 1 to 100 */
+};
+
+int jobs_list(struct jobs *jobs, const struct jobs_filter *filter, struct job_list **listp,
+              struct problem *p);
+
+/* The waiting jobs in the order in which they would start now, then nothing else. */
+int jobs_queue(struct jobs *jobs, int limit, struct job_list **listp, struct problem *p);
+
+struct jobs_counts {
+    uint64_t by_status[16]; /* enum job_status */
+    uint64_t steps;         /* since the daemon started */
+    double oldest_step_age_s; /* of the running jobs; 0: none */
+};
+void jobs_count(struct jobs *jobs, struct jobs_counts *counts);
+
+/* ---- artifacts ---- */
+int jobs_artifacts(struct jobs *jobs, const char *id, const char *viewer,
+                   struct artifact_list **listp, struct problem *p);
+
+struct jobs_file {
+    int fd; /* the caller's to close */
+    uint64_t size;
+    char sha256[65];
+    const char *media_type;
+};
+int jobs_artifact_open(struct jobs *jobs, const char *id, const char *viewer, const char *name,
+                       struct jobs_file *file, struct problem *p);
+
+/* ---- the end ---- */
+
+/* Refuses new jobs from now on, stops the running ones between steps with a checkpoint (they go
+ * back to `queued`), and calls done(arg) when no worker is left. */
+void jobs_drain(struct jobs *jobs, void (*done)(void *arg), void *arg);
+
+#endif
