@@ -1,13 +1,13 @@
 /* Two classes of errors, told apart by their sign.
  *
  *   0          done
- *   positive   refused: this request only, nothing changed. Module functions that face a client
- *              return ERROR_REFUSED and have filled their struct problem; inner modules have
+ *   positive   refused: this request only, nothing changed. Module functions that face a
+ * client return ERROR_REFUSED and have filled their struct problem; inner modules have
  *              small enums of their own
  *   negative   fatal: the daemon can no longer vouch for what it has promised. Forward it
- *              unchanged; the top logs it, ends the process with a failure, and recovery at the
- *              next start repairs. A failed commit or fsync is never tried again, because the
- *              kernel may have dropped the very pages that failed */
+ *              unchanged; the top logs it, ends the process with a failure, and recovery at
+ * the next start repairs. A failed commit or fsync is never tried again, because the kernel
+ * may have dropped the very pages that failed */
 #ifndef DAEMON_BASE_ERROR_H
 #define DAEMON_BASE_ERROR_H
 

@@ -1,11 +1,12 @@
 /* The dataset registry: what a custodian has registered, its privacy budget, its data.
  *
- * A dataset's identity is the digest of its content (of the sorted digests of its records, so
- * that neither order nor file format matters): registering the same data again gives no new
- * budget. Files are looked for beneath one configured folder only.
+ * A dataset's identity is the digest of its content (of the sorted digests of its records,
+ * so that neither order nor file format matters): registering the same data again gives no
+ * new budget. Files are looked for beneath one configured folder only.
  *
- * Functions return 0, ERROR_REFUSED with *p filled, or a fatal error. After a change answer from
- * store_on_commit() only. Thread: the loop thread only. */
+ * Functions return 0, ERROR_REFUSED with *p filled, or a fatal error. After a change answer
+ * from store_on_commit() only. Answers are proto's messages, encoded. Thread: the loop
+ * thread only. */
 #ifndef DAEMON_DATA_DATASETS_H
 #define DAEMON_DATA_DATASETS_H
 
@@ -13,13 +14,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/answer.h"
 #include "proto/dataset.h"
 #include "store/store.h"
 
 struct datasets;
 
 struct datasets_config {
-    int root_dir;  /* descriptor of the folder that holds the files; -1: none is configured */
+    int root_dir;  /* descriptor of the folder that holds the files; -1: none is configured
+                    */
     bool embedded; /* register the embedded digits as `digits` */
     const char *actor; /* who registers them, for the ledger */
 };
@@ -28,25 +31,25 @@ int datasets_open(struct datasets **datasetsp, struct store *store,
                   const struct datasets_config *config, char *text, size_t size);
 struct datasets *datasets_close(struct datasets *datasets); /* takes NULL, returns NULL */
 
-/* Reads all of the data once, on the calling thread. *createdp is false when the same content is
- * registered under the same id already (then nothing changes). */
+/* Reads all of the data once, on the calling thread. *createdp is false when the same
+ * content is registered under the same id already (then nothing changes). */
 int datasets_register(struct datasets *datasets, const struct dataset_spec *spec,
-                      const char *actor, struct dataset **datasetp, bool *createdp,
-                      struct problem *p);
-int datasets_get(struct datasets *datasets, const char *id, struct dataset **datasetp,
+                      const char *actor, struct answer *answer, bool *createdp,
+                      struct problem *p); /* dataset_view */
+int datasets_get(struct datasets *datasets, const char *id, struct answer *answer,
                  struct problem *p);
 /* In order of registration; after NULL: from the first. */
 int datasets_list(struct datasets *datasets, const char *after, int limit,
-                  struct dataset_list **listp, struct problem *p);
+                  struct answer *answer, struct problem *p);
 
-int datasets_budget(struct datasets *datasets, const char *id, struct budget **budgetp,
+int datasets_budget(struct datasets *datasets, const char *id, struct answer *answer,
                     struct problem *p);
 /* Rows of the ledger that concern this dataset with seq > after. */
 int datasets_ledger(struct datasets *datasets, const char *id, uint64_t after, int limit,
-                    struct ledger_page **pagep, struct problem *p);
-/* Raises the cap; lowering it is refused. reason is kept in the ledger. */
-int datasets_raise(struct datasets *datasets, const char *id, double epsilon,
-                   const char *reason, const char *actor, struct budget **budgetp,
-                   struct problem *p);
+                    struct answer *answer, struct problem *p);
+/* Raises the cap, freezes or thaws. Lowering the cap below what is spent is refused. */
+int datasets_change(struct datasets *datasets, const char *id,
+                    const struct budget_change *change, const char *actor,
+                    struct answer *answer, struct problem *p);
 
 #endif

@@ -3,9 +3,9 @@
  *
  *   spec -> plan (pure) -> reserve + job row (one change) -> queued -> running -> terminal
  *
- * Functions return 0, ERROR_REFUSED with *p filled, or a fatal error. Messages that are handed
- * out (struct job and so on) are proto's and freed with proto's functions. After a change
- * (submit, cancel, delete) answer from store_on_commit() only.
+ * Functions return 0, ERROR_REFUSED with *p filled, or a fatal error. What a client is to
+ * be told comes as a struct answer: proto's message, encoded already. After a change
+ * (submit, cancel, delete) send it from store_on_commit() only.
  *
  * Owners: a principal's name. `viewer` arguments restrict what can be seen: NULL sees all;
  * otherwise jobs of other owners answer PROBLEM_NOT_FOUND.
@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "base/answer.h"
 #include "base/log.h"
 #include "data/datasets.h"
 #include "proto/job.h"
@@ -27,17 +28,20 @@
 
 struct jobs;
 
+/* "job_" and a ULID, with its NUL */
+enum { JOBS_ID_SIZE = 31 };
+
 struct jobs_config {
-    int cores;                    /* threads for training, shared by the running jobs; >= 1 */
-    int max_running;              /* jobs at once; >= 1 */
+    int cores;       /* threads for training, shared by the running jobs; >= 1 */
+    int max_running; /* jobs at once; >= 1 */
     uint64_t max_queued_per_owner; /* not yet terminal; 0: no limit */
-    uint64_t memory_bytes;        /* one plan's limit; 0: no limit */
-    double step_events_per_s;     /* 0: every step */
-    int64_t idempotency_ms;       /* how long a key is remembered; 0: 24 hours */
+    uint64_t memory_bytes;         /* one plan's limit; 0: no limit */
+    double step_events_per_s;      /* 0: every step */
+    int64_t idempotency_ms;        /* how long a key is remembered; 0: 24 hours */
 };
 
-/* state_dir holds jobs/ID/ with checkpoints, secret and artifacts. on_fatal(arg, r) runs at most
- * once, from the loop. */
+/* state_dir holds jobs/ID/ with checkpoints, secret and artifacts. on_fatal(arg, r) runs at
+ * most once, from the loop. */
 int jobs_open(struct jobs **jobsp, struct store *store, struct stream *stream,
               struct datasets *datasets, int state_dir, const struct jobs_config *config,
               const struct log *log, char *text, size_t size);
@@ -51,30 +55,33 @@ void jobs_reconfigure(struct jobs *jobs, const struct jobs_config *config);
 
 /* ---- changes ---- */
 
-/* key NULL: no Idempotency-Key. The same owner, key and fingerprint (of the body) answers the
- * first job again with *replayedp = true; another fingerprint is refused. */
+/* key NULL: no Idempotency-Key. The same owner, key and fingerprint (of the body) answers
+ * the first job again with replayed = true; another fingerprint is refused. */
 struct jobs_submit {
     const char *owner;
     const char *key;
     uint8_t fingerprint[32];
     const struct job_spec *spec;
+    char id[JOBS_ID_SIZE]; /* out: of the job, for Location */
+    bool replayed;         /* out */
 };
 
-int jobs_submit(struct jobs *jobs, const struct jobs_submit *submit, struct job **jobp,
-                bool *replayedp, struct problem *p);
-/* Idempotent: a terminal job answers itself. */
-int jobs_cancel(struct jobs *jobs, const char *id, const char *viewer, struct job **jobp,
+int jobs_submit(struct jobs *jobs, struct jobs_submit *submit, struct answer *answer,
                 struct problem *p);
+/* Idempotent: a terminal job answers itself. */
+int jobs_cancel(struct jobs *jobs, const char *id, const char *viewer,
+                struct answer *answer, struct problem *p);
 /* Terminal jobs only: row, events, files. Ledger rows stay. */
 int jobs_delete(struct jobs *jobs, const char *id, const char *viewer, struct problem *p);
 
 /* ---- reads ---- */
 
-/* What submit would do and cost; nothing is reserved. A budget that does not suffice is part of
- * the answer, not a refusal. */
-int jobs_dry_run(struct jobs *jobs, const struct job_spec *spec, struct job_plan **planp,
+/* plan_view: what submit would do and cost; nothing is reserved. A budget that does not
+ * suffice is part of the answer, not a refusal. */
+int jobs_dry_run(struct jobs *jobs, const struct job_spec *spec, struct answer *answer,
                  struct problem *p);
-int jobs_get(struct jobs *jobs, const char *id, const char *viewer, struct job **jobp,
+/* job_view */
+int jobs_get(struct jobs *jobs, const char *id, const char *viewer, struct answer *answer,
              struct problem *p);
 
 struct jobs_filter {
@@ -84,22 +91,26 @@ struct jobs_filter {
     int limit;         /* 1 to 100 */
 };
 
-int jobs_list(struct jobs *jobs, const struct jobs_filter *filter, struct job_list **listp,
+/* job_page */
+int jobs_list(struct jobs *jobs, const struct jobs_filter *filter, struct answer *answer,
               struct problem *p);
 
-/* The waiting jobs in the order in which they would start now, then nothing else. */
-int jobs_queue(struct jobs *jobs, int limit, struct job_list **listp, struct problem *p);
+/* queue_view: running jobs, then the waiting ones in the order in which they would start
+ * now. Other owners are left out when viewer is not NULL. */
+int jobs_queue(struct jobs *jobs, const char *viewer, int limit, struct answer *answer,
+               struct problem *p);
 
 struct jobs_counts {
-    uint64_t by_status[16]; /* enum job_status */
-    uint64_t steps;         /* since the daemon started */
+    uint64_t by_status[JOB_STATUS_CANCELLED + 1];
+    uint64_t steps;           /* since the daemon started */
     double oldest_step_age_s; /* of the running jobs; 0: none */
 };
 void jobs_count(struct jobs *jobs, struct jobs_counts *counts);
 
 /* ---- artifacts ---- */
+/* artifact_page */
 int jobs_artifacts(struct jobs *jobs, const char *id, const char *viewer,
-                   struct artifact_list **listp, struct problem *p);
+                   struct answer *answer, struct problem *p);
 
 struct jobs_file {
     int fd; /* the caller's to close */
@@ -107,13 +118,13 @@ struct jobs_file {
     char sha256[65];
     const char *media_type;
 };
-int jobs_artifact_open(struct jobs *jobs, const char *id, const char *viewer, const char *name,
-                       struct jobs_file *file, struct problem *p);
+int jobs_artifact_open(struct jobs *jobs, const char *id, const char *viewer,
+                       const char *name, struct jobs_file *file, struct problem *p);
 
 /* ---- the end ---- */
 
-/* Refuses new jobs from now on, stops the running ones between steps with a checkpoint (they go
- * back to `queued`), and calls done(arg) when no worker is left. */
+/* Refuses new jobs from now on, stops the running ones between steps with a checkpoint
+ * (they go back to `queued`), and calls done(arg) when no worker is left. */
 void jobs_drain(struct jobs *jobs, void (*done)(void *arg), void *arg);
 
 #endif

@@ -4,8 +4,8 @@
  *                                                              |
  *   reads through the reader connection  <---------------------+  only what is durable
  *
- * Rule for everybody: what a change answers may leave the daemon only from a callback given to
- * store_on_commit(). What is read through store_reader() may leave at once.
+ * Rule for everybody: what a change answers may leave the daemon only from a callback given
+ * to store_on_commit(). What is read through store_reader() may leave at once.
  *
  * Thread: the loop thread only. */
 #ifndef DAEMON_STORE_STORE_H
@@ -33,19 +33,20 @@ const struct env *store_env(const struct store *store);
 
 /* ---- the batch ---- */
 
-/* Called with r = 0 after the commit that made everything so far durable, or with a fatal error
- * when it failed (then the process must end: answer nothing, or 500). */
+/* Called with r = 0 after the commit that made everything so far durable, or with a fatal
+ * error when it failed (then the process must end: answer nothing, or 500). */
 typedef void (*store_commit_fn)(void *arg, int r);
 
 /* Runs fn after the open batch is committed; at once, with r = 0, when there is none. */
 int store_on_commit(struct store *store, store_commit_fn fn, void *arg);
 
-/* Runs fn(arg) whenever a first write opens a batch, so that the loop commits it when its turn
- * ends. store_attach() in store/loop.h does this for libuv; tests call store_commit(). */
+/* Runs fn(arg) whenever a first write opens a batch, so that the loop commits it when its
+ * turn ends. store_attach() in store/loop.h does this for libuv; tests call store_commit().
+ */
 void store_on_dirty(struct store *store, void (*fn)(void *arg), void *arg);
 
-/* Commits the open batch and runs the callbacks. 0, or a fatal error that sticks: from then on
- * every function of the store returns it. */
+/* Commits the open batch and runs the callbacks. 0, or a fatal error that sticks: from then
+ * on every function of the store returns it. */
 int store_commit(struct store *store);
 bool store_is_dirty(const struct store *store);
 
@@ -59,7 +60,8 @@ void store_stats(const struct store *store, uint64_t *commitsp, double *secondsp
  *
  *   r = store_begin(store, p);
  *   ...
- *   return store_end(store, r, p);    r != 0 rolls this change back and comes back unchanged
+ *   return store_end(store, r, p);    r != 0 rolls this change back and comes back
+ * unchanged
  *
  * Changes nest. A change that is open when the batch is committed is a bug. */
 int store_begin(struct store *store, struct problem *p);
@@ -74,8 +76,8 @@ sqlite3_stmt *store_prepare(struct store *store, enum store_side side, const cha
 void store_done(sqlite3_stmt *stmt);
 /* Runs a statement that answers no rows, then store_done(). */
 int store_run(struct store *store, sqlite3_stmt *stmt, struct problem *p);
-/* The class of the last SQLite result: 0; refused with PROBLEM_DISK_FULL or OUT_OF_MEMORY; or
- * fatal (and sticky). rc is what sqlite3_step() or _prepare() answered. */
+/* The class of the last SQLite result: 0; refused with PROBLEM_DISK_FULL or OUT_OF_MEMORY;
+ * or fatal (and sticky). rc is what sqlite3_step() or _prepare() answered. */
 int store_result(struct store *store, int rc, struct problem *p);
 
 #endif
