@@ -276,6 +276,15 @@ START_TEST(reduce_copy_and_tables)
     be->scatter_add(1, 2, 3, 2, again, x, table, 0);
     const double added[] = { 0, 0, 5, 7, 0, 0 };
     check_row("scatter_add", 6, table, added, 0);
+    const int64_t bag[] = { 4, 2, 4, -1, 2, 9, 9, 0, 0, 3 };
+    int64_t slot[10];
+    be->merge_ids(2, 5, 9, 3, bag, slot);
+    const int64_t merged[] = { 0, 1, 0, -1, 1, -1, -1, 2, 2, -1 };
+    for (int i = 0; i < 10; i++)
+        ck_assert_int_eq(slot[i], merged[i]);
+    be->convert(4, bag, y);
+    const double real[] = { 4, 2, 4, -1 };
+    check_row("convert", 4, y, real, 0);
 }
 END_TEST
 

@@ -34,6 +34,9 @@ void ref_gather(int64_t batch, int64_t count, int64_t rows, int64_t dim,
 void ref_scatter_add(int64_t batch, int64_t count, int64_t rows, int64_t dim,
                      const int64_t *id, const psg_real *x, psg_real *table,
                      int64_t table_stride);
+void ref_merge_ids(int64_t batch, int64_t count, int64_t rows, int64_t skip,
+                   const int64_t *id, int64_t *slot);
+void ref_convert(int64_t n, const int64_t *id, psg_real *y);
 
 void ref_unfold(const struct psg_window *w, int64_t outer, psg_real pad_value,
                 const psg_real *x, psg_real *patches);

@@ -30,3 +30,24 @@ void ref_scatter_add(int64_t batch, int64_t count, int64_t rows, int64_t dim,
         }
     }
 }
+
+void ref_merge_ids(int64_t batch, int64_t count, int64_t rows, int64_t skip,
+                   const int64_t *id, int64_t *slot)
+{
+    for (int64_t b = 0; b < batch; b++) {
+        const int64_t *row = id + b * count;
+        for (int64_t i = 0; i < count; i++) {
+            int64_t j = 0;
+            while (row[j] != row[i])
+                j++;
+            bool counts = row[i] >= 0 && row[i] < rows && row[i] != skip;
+            slot[b * count + i] = counts ? j : -1;
+        }
+    }
+}
+
+void ref_convert(int64_t n, const int64_t *id, psg_real *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (psg_real)id[i];
+}

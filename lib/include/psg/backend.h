@@ -137,6 +137,12 @@ struct psg_backend {
     void (*scatter_add)(int64_t batch, int64_t count, int64_t rows, int64_t dim,
                         const int64_t *id, const psg_real *x, psg_real *table,
                         int64_t table_stride);
+    /* slot[b, i] = smallest j with id[b, j] == id[b, i]; -1 where the id is `skip` or lies outside
+     * of [0, rows). Adding rows at slots merges equal ids without a table of all rows */
+    void (*merge_ids)(int64_t batch, int64_t count, int64_t rows, int64_t skip,
+                      const int64_t *id, int64_t *slot);
+    /* y = the ids as real numbers */
+    void (*convert)(int64_t n, const int64_t *id, psg_real *y);
 
     /* ---- windows; x [outer, in...], patches [outer, kernel..., out...] ---- */
     void (*unfold)(const struct psg_window *w, int64_t outer, psg_real pad_value,
