@@ -19,9 +19,12 @@ static psg_real real_below(double x)
     return f;
 }
 
+/* Norm and quotient are rounded: this much less keeps factor * norm within the bound. */
+static const double ROUNDING = 1 - 0x1p-51;
+
 static double flat_factor(double bound, double norm)
 {
-    double f = bound / (norm + FLAT_BIAS);
+    double f = bound / (norm + FLAT_BIAS) * ROUNDING;
     return f < 1 ? f : 1;
 }
 
@@ -29,10 +32,8 @@ static double factor_of(enum psg_clipping kind, double bound, double norm)
 {
     switch (kind) {
     case PSG_CLIP_AUTO_S:
-        return bound / (norm + AUTO_S_BIAS);
-    case PSG_CLIP_AUTO_V:
-        /* one unit less in the last place, so that factor * norm stays within the bound */
-        return norm > 0 ? bound / norm * (1 - 0x1p-52) : 0;
+        return bound / (norm + AUTO_S_BIAS) * ROUNDING;
+    case PSG_CLIP_AUTO_V: return norm > 0 ? bound / norm * ROUNDING : 0;
     case PSG_CLIP_FLAT:
     case PSG_CLIP_ADAPTIVE:
     case PSG_CLIP_PER_LAYER:

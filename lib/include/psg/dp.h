@@ -159,6 +159,73 @@ PSG_API int psg_adaptive_update(struct psg_adaptive_clip *a, const struct psg_ke
                                 uint64_t step, int64_t n, int64_t n_within,
                                 struct psg_error *err);
 
+/* ---- optimizers ---- */
+
+enum psg_optimizer_kind {
+    PSG_SGD,
+    PSG_ADAM,  /* Kingma and Ba 2015; weight decay is added to the gradient */
+    PSG_ADAMW, /* Loshchilov and Hutter 2019: decoupled weight decay */
+    PSG_RMSPROP,
+    PSG_ADAGRAD
+};
+
+/* PyTorch's names, meanings and order of operations (torch.optim). Numbers that a kind does not
+ * use are ignored. */
+struct psg_optimizer_config {
+    enum psg_optimizer_kind kind;
+    double weight_decay;
+    double momentum;  /* SGD, RMSprop */
+    double dampening; /* SGD */
+    bool nesterov;    /* SGD; needs momentum > 0 and no dampening */
+    double beta1, beta2; /* Adam, AdamW; in [0, 1) */
+    double eps;          /* all but SGD */
+    bool amsgrad;        /* Adam, AdamW */
+    double alpha;        /* RMSprop */
+    bool centered;       /* RMSprop */
+    double lr_decay;     /* Adagrad */
+    double initial_accumulator_value; /* Adagrad */
+    /* Adam, AdamW: the noise adds its variance to the second moment; take it off again and
+     * divide by sqrt(max(v - variance, floor)) instead of sqrt(v) + eps. Tang, Shpilevskiy,
+     * Lecuyer 2023, "DP-AdamBC", algorithm 1. Not together with amsgrad. */
+    bool dp_bias_correction;
+    double dp_bias_floor; /* positive */
+};
+
+/* PyTorch's defaults of a kind; dp_bias_floor 5e-8. */
+PSG_API struct psg_optimizer_config psg_optimizer_defaults(enum psg_optimizer_kind kind);
+PSG_API int psg_optimizer_check(const struct psg_optimizer_config *config,
+                                struct psg_error *err);
+
+/* State for a flat vector of parameters [P]. */
+struct psg_optimizer;
+PSG_API int psg_optimizer_new(const struct psg_optimizer_config *config, int64_t n_params,
+                              struct psg_optimizer **optp, struct psg_error *err);
+PSG_API struct psg_optimizer *psg_optimizer_free(struct psg_optimizer *opt);
+
+/* Starts the next step: counts it and computes what all parameters share. noise_variance is that
+ * of one coordinate of the gradient as update receives it, (s C / E)^2; it is only used by the
+ * DP bias correction. */
+PSG_API void psg_optimizer_begin(struct psg_optimizer *opt, double learning_rate,
+                                 double noise_variance);
+/* param[i] -= ... grad[i] for parameters first .. first + n - 1; both arrays [n] start at
+ * `first`. Each parameter at most once a step, in any cutting and by any threads; ranges that
+ * are never passed keep their values and their zero state. */
+PSG_API void psg_optimizer_update(struct psg_optimizer *opt, int64_t first, int64_t n,
+                                  const psg_real *grad, psg_real *param);
+
+/* What a checkpoint must hold: the named arrays [P], and two numbers. i counts from 0; false past
+ * the last array. Names are PyTorch's ("momentum_buffer", "exp_avg", "exp_avg_sq",
+ * "max_exp_avg_sq", "square_avg", "grad_avg", "sum"). */
+PSG_API bool psg_optimizer_state(struct psg_optimizer *opt, int i, const char **namep,
+                                 psg_real **datap);
+struct psg_optimizer_counters {
+    uint64_t step;           /* steps begun */
+    double noise_second_moment; /* running average of noise_variance, as exp_avg_sq is of g^2 */
+};
+PSG_API struct psg_optimizer_counters psg_optimizer_counters(const struct psg_optimizer *opt);
+PSG_API void psg_optimizer_set_counters(struct psg_optimizer *opt,
+                                        const struct psg_optimizer_counters *counters);
+
 /* ---- schedules of learning rate, noise multiplier and clip bound ---- */
 
 enum psg_schedule_kind {
