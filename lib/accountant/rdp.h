@@ -1,0 +1,9 @@
+#ifndef ACCOUNTANT_RDP_H
+#define ACCOUNTANT_RDP_H
+
+#include "psg/accountant.h"
+
+/* psg_rdp_step for arguments that are known to be valid. */
+double rdp_step(double sample_rate, double noise_multiplier, double order);
+
+#endif

@@ -1,0 +1,261 @@
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "psg/accountant.h"
+#include "suite.h"
+
+static double epsilon(enum psg_accountant_kind kind, double q, double s, int64_t steps,
+                      double delta)
+{
+    struct psg_dp_event e = { q, s, steps };
+    struct psg_dp_epsilon out;
+    ck_assert_int_eq(psg_dp_epsilon(kind, &e, 1, delta, &out, NULL), 0);
+    return out.epsilon;
+}
+
+static double sigma(enum psg_accountant_kind kind, double eps, double q, int64_t steps)
+{
+    struct psg_dp_target t = { .kind = kind, .epsilon = eps, .delta = 1e-5 };
+    struct psg_dp_epsilon at;
+    double s = NAN;
+    ck_assert_int_eq(psg_dp_noise_multiplier(&t, q, steps, &s, &at, NULL), 0);
+    ck_assert_double_le(at.epsilon, eps);
+    return s;
+}
+
+START_TEST(rdp_equals_published_numbers)
+{
+    /* the test suite of Opacus, and the numbers in its tutorials */
+    ck_assert_double_eq_tol(epsilon(PSG_ACCOUNTANT_RDP, 0.04, 1.5, 2250, 1e-5), 7.32911117143,
+                            1e-9);
+    ck_assert_double_eq_tol(sigma(PSG_ACCOUNTANT_RDP, 8, 0.04, 2250), 1.416, 5e-3);
+    ck_assert_double_eq_tol(sigma(PSG_ACCOUNTANT_RDP, 8, 0.04, 2000), 1.3562, 5e-3);
+    /* 1.1 to 3, 40-digit quadrature of the definition */
+    double rdp;
+    ck_assert_int_eq(psg_rdp_step(0.0001, 0.3, 1.1, &rdp, NULL), 0);
+    ck_assert_double_eq_tol(rdp, 2.7315724e-05, 1e-11);
+    ck_assert_int_eq(psg_rdp_step(0.0001, 0.3, 2.5, &rdp, NULL), 0);
+    ck_assert_double_eq_tol(rdp, 0.0706163648, 1e-9);
+}
+END_TEST
+
+START_TEST(gdp_equals_published_numbers)
+{
+    double eps = epsilon(PSG_ACCOUNTANT_GDP, 0.04, 1.5, 2249, 1e-5);
+    ck_assert_double_gt(eps, 6.59);
+    ck_assert_double_lt(eps, 6.60);
+    ck_assert_double_eq_tol(sigma(PSG_ACCOUNTANT_GDP, 8, 0.04, 2250), 1.3232421875, 2e-3);
+    ck_assert_double_eq_tol(psg_gdp_epsilon(1, psg_gdp_delta(1, 3)), 3, 1e-10);
+}
+END_TEST
+
+START_TEST(whole_batch_is_the_plain_gaussian)
+{
+    double rdp;
+    ck_assert_int_eq(psg_rdp_step(1, 2, 10, &rdp, NULL), 0);
+    ck_assert_double_eq(rdp, 10 / 8.0);
+}
+END_TEST
+
+START_TEST(integer_and_fractional_orders_meet)
+{
+    static const double q[] = { 1e-6, 1e-3, 0.1, 0.7, 0.999 }, s[] = { 0.2, 0.6, 1, 5, 50 };
+    for (int i = 0; i < 5; i++) {
+        for (int j = 0; j < 5; j++) {
+            for (double a = 2; a < 11; a++) {
+                double at, below, above;
+                ck_assert_int_eq(psg_rdp_step(q[i], s[j], a, &at, NULL), 0);
+                ck_assert_int_eq(psg_rdp_step(q[i], s[j], a - 1e-5, &below, NULL), 0);
+                ck_assert_int_eq(psg_rdp_step(q[i], s[j], a + 1e-5, &above, NULL), 0);
+                ck_assert_double_le(below, at + 1e-13);
+                ck_assert_double_le(at, above + 1e-13);
+                ck_assert_double_eq_tol((below + above) / 2, at, 1e-6 * at + 1e-13);
+            }
+        }
+    }
+}
+END_TEST
+
+START_TEST(extremes_answer_something_true)
+{
+    for (int k = PSG_ACCOUNTANT_RDP; k <= PSG_ACCOUNTANT_GDP; k++) {
+        ck_assert_double_eq(epsilon(k, 0.01, 1, 0, 1e-5), 0);
+        ck_assert_double_eq(epsilon(k, 0, 1, 1000, 1e-5), 0);
+        ck_assert_double_eq(epsilon(k, 0, 0, 1000, 1e-5), 0);
+        ck_assert_double_eq(epsilon(k, 0.01, INFINITY, 1000, 1e-5), 0);
+        ck_assert(isinf(epsilon(k, 0.01, 0, 1, 1e-5)));
+        ck_assert(isinf(epsilon(k, 0.01, 1, 1, 0)));
+        ck_assert_double_eq(epsilon(k, 1, 0.5, 1, 1), 0);
+        ck_assert_double_eq(epsilon(k, 0.001, 50, 1, 0.9), 0);
+        ck_assert_double_gt(epsilon(k, 1, 0.5, 1000, 1e-5), 100);
+        ck_assert(isfinite(epsilon(k, 1, 0.5, 1000, 1e-5)));
+    }
+    ck_assert_double_eq_tol(psg_gdp_epsilon(200, 1e-5), 20000 + 200 * 4.26, 10);
+}
+END_TEST
+
+START_TEST(never_nan_never_negative)
+{
+    static const double q[] = { 0, 5e-324, 1e-300, 1e-9, 0.3, 0.9999999999999999, 1 };
+    static const double s[] = { 0, 5e-324, 1e-200, 1e-8, 0.01, 0.5, 3, 1e6, 1e200, INFINITY };
+    static const int64_t steps[] = { 0, 1, 1000, INT64_MAX };
+    static const double delta[] = { 0, 5e-324, 1e-30, 1e-5, 0.5, 1 };
+    for (int i = 0; i < 7 * 10 * 4 * 6; i++) {
+        double qi = q[i % 7], si = s[i / 7 % 10], d = delta[i / 280];
+        for (int k = PSG_ACCOUNTANT_RDP; k <= PSG_ACCOUNTANT_GDP; k++) {
+            struct psg_dp_event e = { qi, si, steps[i / 70 % 4] };
+            double eps = epsilon(k, qi, si, e.steps, d);
+            ck_assert_msg(eps >= 0, "%d: q %g s %g steps %lld delta %g: %g", k, qi, si,
+                          (long long)e.steps, d, eps);
+            struct psg_dp_epsilon out;
+            ck_assert_int_eq(psg_dp_delta(k, &e, 1, d * 10, &out, NULL), 0);
+            ck_assert_msg(out.delta >= 0 && out.delta <= 1, "%d: q %g s %g steps %lld: %g", k,
+                          qi, si, (long long)e.steps, out.delta);
+        }
+    }
+}
+END_TEST
+
+START_TEST(invalid_input_names_its_place)
+{
+    struct psg_dp_event e[2] = { { 0.1, 1, 1 }, { 1.5, 1, 1 } };
+    struct psg_dp_epsilon out;
+    struct psg_error err;
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, 2, 1e-5, &out, &err), PSG_E_RANGE);
+    ck_assert_str_eq(err.place, "events[1].sample_rate");
+    e[1] = (struct psg_dp_event){ 0.1, NAN, 1 };
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, 2, 1e-5, &out, &err), PSG_E_RANGE);
+    ck_assert_str_eq(err.place, "events[1].noise_multiplier");
+    e[1] = (struct psg_dp_event){ 0.1, 1, -1 };
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, 2, 1e-5, &out, &err), PSG_E_RANGE);
+    ck_assert_str_eq(err.place, "events[1].steps");
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, 1, NAN, &out, &err), PSG_E_RANGE);
+    ck_assert_str_eq(err.place, "delta");
+    ck_assert_int_eq(psg_dp_delta(PSG_ACCOUNTANT_RDP, e, 1, -1, &out, &err), PSG_E_RANGE);
+    ck_assert_str_eq(err.place, "epsilon");
+    enum psg_accountant_kind kind;
+    ck_assert_int_eq(psg_accountant_kind_parse("moments", &kind, &err), PSG_E_INVALID);
+    struct psg_dp_target target = { .kind = PSG_ACCOUNTANT_RDP, .epsilon = 0, .delta = 1e-5 };
+    double s;
+    ck_assert_int_eq(psg_dp_noise_multiplier(&target, 0.1, 10, &s, NULL, &err), PSG_E_RANGE);
+    ck_assert_str_eq(err.place, "target.epsilon");
+    double rdp;
+    ck_assert_int_eq(psg_rdp_step(0.1, 1, 1, &rdp, &err), PSG_E_RANGE);
+}
+END_TEST
+
+START_TEST(steps_one_by_one_equal_one_question)
+{
+    for (int k = PSG_ACCOUNTANT_RDP; k <= PSG_ACCOUNTANT_GDP; k++) {
+        struct psg_accountant *acc;
+        ck_assert_int_eq(psg_accountant_new(k, &acc, NULL), 0);
+        struct psg_dp_event a = { 0.01, 1.1, 1 }, b = { 0.2, 4, 1 };
+        struct psg_dp_epsilon got, want;
+        double last = 0;
+        for (int i = 0; i < 600; i++) {
+            ck_assert_int_eq(psg_accountant_compose(acc, i % 3 ? &a : &b, NULL), 0);
+            ck_assert_int_eq(psg_accountant_epsilon(acc, 1e-5, &got, NULL), 0);
+            ck_assert_double_ge(got.epsilon, last);
+            last = got.epsilon;
+        }
+        struct psg_dp_event all[2] = { { 0.01, 1.1, 400 }, { 0.2, 4, 200 } };
+        ck_assert_int_eq(psg_dp_epsilon(k, all, 2, 1e-5, &want, NULL), 0);
+        ck_assert_double_eq_tol(got.epsilon, want.epsilon, 1e-11 * want.epsilon);
+        size_t n;
+        const struct psg_dp_event *history = psg_accountant_history(acc, &n);
+        ck_assert_uint_eq(n, 2);
+        ck_assert_int_eq(history[0].steps, 200);
+        ck_assert_int_eq(history[1].steps, 400);
+        psg_accountant_free(acc);
+    }
+}
+END_TEST
+
+START_TEST(step_counts_that_overflow_are_refused)
+{
+    struct psg_accountant *acc;
+    ck_assert_int_eq(psg_accountant_new(PSG_ACCOUNTANT_RDP, &acc, NULL), 0);
+    struct psg_dp_event e = { 0.1, 1, INT64_MAX };
+    ck_assert_int_eq(psg_accountant_compose(acc, &e, NULL), 0);
+    e.steps = 1;
+    struct psg_error err;
+    ck_assert_int_eq(psg_accountant_compose(acc, &e, &err), PSG_E_RANGE);
+    size_t n;
+    ck_assert_int_eq(psg_accountant_history(acc, &n)[0].steps, INT64_MAX);
+    psg_accountant_free(acc);
+}
+END_TEST
+
+START_TEST(delta_inverts_epsilon)
+{
+    for (int k = PSG_ACCOUNTANT_RDP; k <= PSG_ACCOUNTANT_GDP; k++) {
+        struct psg_dp_event e = { 0.02, 0.9, 3000 };
+        struct psg_dp_epsilon at, back;
+        ck_assert_int_eq(psg_dp_epsilon(k, &e, 1, 1e-6, &at, NULL), 0);
+        ck_assert_int_eq(psg_dp_delta(k, &e, 1, at.epsilon, &back, NULL), 0);
+        ck_assert_double_eq_tol(back.delta, 1e-6, 1e-14);
+    }
+}
+END_TEST
+
+START_TEST(steps_that_fit_is_the_last_that_fits)
+{
+    struct psg_dp_event spent = { 0.05, 2, 100 };
+    struct psg_dp_target t = { .kind = PSG_ACCOUNTANT_RDP, .epsilon = 4, .delta = 1e-5,
+                               .spent = &spent, .n_spent = 1 };
+    int64_t n;
+    ck_assert_int_eq(psg_dp_steps_that_fit(&t, 0.02, 1, 1000000, &n, NULL), 0);
+    ck_assert_int_gt(n, 0);
+    struct psg_dp_event all[2] = { spent, { 0.02, 1, n } };
+    struct psg_dp_epsilon at;
+    ck_assert_int_eq(psg_dp_epsilon(t.kind, all, 2, t.delta, &at, NULL), 0);
+    ck_assert_double_le(at.epsilon, 4);
+    all[1].steps++;
+    ck_assert_int_eq(psg_dp_epsilon(t.kind, all, 2, t.delta, &at, NULL), 0);
+    ck_assert_double_gt(at.epsilon, 4);
+    ck_assert_int_eq(psg_dp_steps_that_fit(&t, 0.02, 1, 7, &n, NULL), 0);
+    ck_assert_int_eq(n, 7);
+    ck_assert_int_eq(psg_dp_steps_that_fit(&t, 1, 0.3, 7, &n, NULL), 0);
+    ck_assert_int_eq(n, 0);
+    ck_assert_int_eq(psg_dp_steps_that_fit(&t, 0, 0.3, INT64_MAX, &n, NULL), 0);
+    ck_assert_int_eq(n, INT64_MAX);
+}
+END_TEST
+
+START_TEST(calibration_knows_its_limits)
+{
+    struct psg_dp_target t = { .kind = PSG_ACCOUNTANT_RDP, .epsilon = 0.05, .delta = 1e-5 };
+    double s = -1;
+    struct psg_error err;
+    ck_assert_int_eq(psg_dp_noise_multiplier(&t, 0.01, 1000, &s, NULL, &err), PSG_E_RANGE);
+    ck_assert(strstr(err.text, "0.05") != NULL);
+    ck_assert_int_eq(psg_dp_noise_multiplier(&t, 0, 1000, &s, NULL, &err), 0);
+    ck_assert_double_eq(s, 0);
+    ck_assert_int_eq(psg_dp_noise_multiplier(&t, 0.01, 0, &s, NULL, &err), 0);
+    ck_assert_double_eq(s, 0);
+    t.epsilon = 1e6;
+    ck_assert_int_eq(psg_dp_noise_multiplier(&t, 1, 1, &s, NULL, &err), 0);
+    ck_assert_double_eq_tol(s, 1 / sqrt(2e6), 1e-5);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("accountant");
+    TCase *tc = tcase_create("rdp and gdp");
+    tcase_add_test(tc, rdp_equals_published_numbers);
+    tcase_add_test(tc, gdp_equals_published_numbers);
+    tcase_add_test(tc, whole_batch_is_the_plain_gaussian);
+    tcase_add_test(tc, integer_and_fractional_orders_meet);
+    tcase_add_test(tc, extremes_answer_something_true);
+    tcase_add_test(tc, never_nan_never_negative);
+    tcase_add_test(tc, invalid_input_names_its_place);
+    tcase_add_test(tc, steps_one_by_one_equal_one_question);
+    tcase_add_test(tc, step_counts_that_overflow_are_refused);
+    tcase_add_test(tc, delta_inverts_epsilon);
+    tcase_add_test(tc, steps_that_fit_is_the_last_that_fits);
+    tcase_add_test(tc, calibration_knows_its_limits);
+    suite_add_tcase(suite, tc);
+    return suite_run(suite);
+}
