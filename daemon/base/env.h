@@ -40,6 +40,9 @@ int env_write_file(const struct env *env, int dir, const char *name, const void 
 int env_read_file(const struct env *env, int dir, const char *name, size_t max,
                   char **datap, size_t *np);
 
+/* Makes creations, renames and removals in the directory durable. */
+int env_sync_dir(const struct env *env, int dir);
+
 /* Opens a directory beneath `dir`, creating it with mode 0700 when missing; the parent is
  * synced. */
 int env_open_dir(const struct env *env, int dir, const char *name);

@@ -33,11 +33,13 @@ const struct env *store_env(const struct store *store);
 
 /* ---- the batch ---- */
 
-/* Called with r = 0 after the commit that made everything so far durable, or with a fatal
- * error when it failed (then the process must end: answer nothing, or 500). */
+/* Called with r = 0 after the commit that made everything so far durable; with ERROR_REFUSED
+ * when the disk is full and all of the batch was rolled back (answer 507); with a fatal error
+ * when it failed (then the process must end: answer nothing, or 500). */
 typedef void (*store_commit_fn)(void *arg, int r);
 
-/* Runs fn after the open batch is committed; at once, with r = 0, when there is none. */
+/* Runs fn after the open batch is committed; at once, with r = 0, when there is none.
+ * ERROR_REFUSED when out of memory: fn will not run. */
 int store_on_commit(struct store *store, store_commit_fn fn, void *arg);
 
 /* Runs fn(arg) whenever a first write opens a batch, so that the loop commits it when its
@@ -71,10 +73,12 @@ int store_end(struct store *store, int r, struct problem *p);
 enum store_side { STORE_WRITER, STORE_READER };
 
 /* A prepared statement, cached by the address of its text (a string literal). NULL: see
- * store_error(). Give it back with store_done(), which resets it and clears its values. */
+ * store_prepare_error(). Give it back with store_done(), which resets it and clears its values. */
 sqlite3_stmt *store_prepare(struct store *store, enum store_side side, const char *sql);
 void store_done(sqlite3_stmt *stmt);
-/* Runs a statement that answers no rows, then store_done(). */
+/* The class of what made the last store_prepare() answer NULL. */
+int store_prepare_error(struct store *store, struct problem *p);
+/* Runs a statement that answers no rows, then store_done(). NULL: store_prepare_error(). */
 int store_run(struct store *store, sqlite3_stmt *stmt, struct problem *p);
 /* The class of the last SQLite result: 0; refused with PROBLEM_DISK_FULL or OUT_OF_MEMORY;
  * or fatal (and sticky). rc is what sqlite3_step() or _prepare() answered. */
