@@ -91,8 +91,8 @@ static const struct proto_field train_fields[] = {
     { PROTO_AT(train_spec, steps), .kind = PROTO_INT, .min = 1, .max = STEPS_MAX },
     { PROTO_AT(train_spec, eval_every), .kind = PROTO_INT, .flags = PROTO_DEFAULT,
       .max = STEPS_MAX },
-    { PROTO_AT(train_spec, checkpoint_every), .kind = PROTO_DURATION, .flags = PROTO_DEFAULT,
-      .min = 0.1, .max = 7 * 86400, .def = 30 },
+    { PROTO_AT(train_spec, checkpoint_every), .kind = PROTO_DURATION, .min = 0.1,
+      .max = 7 * 86400 },
 };
 
 static void train_check(struct proto_decoder *d, void *message)

@@ -76,7 +76,7 @@ static bool has_control(const char *text)
 /* copies of the texts; -1 when out of memory */
 static int options_take(dpc_client *client, const struct dpc_options *o)
 {
-    client->url = strdup(o->url ? o->url : "http://127.0.0.1:8080");
+    client->url = strdup(o->url ? o->url : "http://127.0.0.1:8477");
     if (o->unix_socket)
         client->unix_socket = strdup(o->unix_socket);
     if (o->ca_file)

@@ -134,7 +134,7 @@ struct train_spec {
     double epochs;           /* exactly one of these two; the other is NAN */
     int64_t steps;           /* or -1 */
     int64_t eval_every;      /* steps; 0: at the end only (default) */
-    double checkpoint_every; /* seconds, default 30 */
+    double checkpoint_every; /* seconds; NAN: as the daemon is configured */
 };
 
 struct job_spec {

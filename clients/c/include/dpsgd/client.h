@@ -55,7 +55,7 @@ typedef struct dpc_client dpc_client;
 
 /* Zeroed members mean the default. Texts are copied. */
 struct dpc_options {
-    const char *url;         /* default "http://127.0.0.1:8080" */
+    const char *url;         /* default "http://127.0.0.1:8477" */
     const char *unix_socket; /* path of the daemon's socket; NULL: TCP */
     const char *token;       /* bearer token; NULL: none */
     const char *ca_file;     /* certificates to trust instead of the system's */
