@@ -62,13 +62,14 @@ static void avg_pool_backward(const struct psg_call *c)
 static psg_value divisors(struct psg_lower *l, const struct pool_geom *g)
 {
     int64_t in[4] = { 1 }, lo[4] = { 0 }, hi[4] = { 0 }, interior[4] = { 0 };
-    struct psg_window w = g->win;
+    struct psg_window w = pool_grown(g);
     for (int i = 0; i < w.rank; i++) {
         in[i + 1] = w.in[i];
         lo[i + 1] = w.pad_lo[i];
-        hi[i + 1] = w.pad_hi[i];
-        w.in[i] += w.pad_lo[i] + w.pad_hi[i];
-        w.pad_lo[i] = w.pad_hi[i] = 0;
+        hi[i + 1] = g->win.pad_hi[i];
+        w.in[i] += w.pad_lo[i] + g->win.pad_hi[i];
+        w.pad_lo[i] = 0;
+        w.pad_hi[i] -= g->win.pad_hi[i];
     }
     psg_value counts = psg_g_pad(l->g, op_g_full(l, w.rank + 1, in, 1), lo, hi, interior,
                                  g->count_include_pad ? 1 : 0);

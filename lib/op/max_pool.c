@@ -19,8 +19,13 @@ static const struct psg_attr_spec attrs[] = {
 static int max_pool_infer(struct psg_infer *c, int rank)
 {
     struct pool_geom *g = c->geom;
-    if (pool_infer(c, g, rank, true) == 0)
-        psg_infer_save(c, 0, g->outer * g->n_out);
+    if (pool_infer(c, g, rank, true))
+        return psg_infer_status(c);
+    /* cells further apart than the input is long can all miss it: a maximum over nothing */
+    for (int i = 0; i < rank; i++)
+        if (g->win.dilation[i] > g->win.in[i] && g->win.pad_lo[i] > 0)
+            psg_infer_fail(c, PSG_E_SHAPE, "dilation", "some windows would hold only padding");
+    psg_infer_save(c, 0, g->outer * g->n_out);
     return psg_infer_status(c);
 }
 

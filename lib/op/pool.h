@@ -14,6 +14,8 @@ struct pool_geom {
 
 /* Input [channels, in...] with `rank` spatial axes; declares the output. */
 int pool_infer(struct psg_infer *c, struct pool_geom *g, int rank, bool has_dilation);
+/* The window with pad_hi grown until the formula of psg/backend.h gives `out`. */
+struct psg_window pool_grown(const struct pool_geom *g);
 /* v [channels, in...] -> patches [channels, kernel, out] */
 psg_value pool_patches(struct psg_lower *l, const struct pool_geom *g, psg_value v,
                        double pad_value);
