@@ -74,3 +74,22 @@ void chance_of_gap_digits(double q, struct psg_chance digit[32], struct psg_chan
     }
     *beyond = chance_of_fixed(power);
 }
+
+int chance_compare(uint64_t word, uint64_t n, uint64_t d, uint64_t *rest)
+{
+    /* Nearly always the quotient in double decides. Its error: n, d and the division, 2^-53
+     * each, and 2^-53 of the word, of numbers up to 2^64: below 2^13. */
+    double near = (double)n / (double)d * 0x1p64, u = (double)word;
+    if (u < near - 0x1p14)
+        return 1;
+    if (u > near + 0x1p14)
+        return 0;
+    if (n == d)
+        return 1;
+    u128 shifted = (u128)n << 64;
+    uint64_t quotient = (uint64_t)(shifted / d);
+    *rest = (uint64_t)(shifted % d);
+    if (word == quotient)
+        return *rest == 0 ? 0 : -1;
+    return word < quotient;
+}

@@ -14,4 +14,9 @@ struct psg_chance chance_of_fixed(unsigned __int128 p);
  */
 void chance_of_gap_digits(double q, struct psg_chance digit[32], struct psg_chance *beyond);
 
+/* Compares the uniform number whose first 64 bits are `word` with n / d, 0 <= n <= d, 0 < d
+ * < 2^64: 1 below, 0 not below, -1 when these bits do not decide; then *rest / d is what
+ * the next 64 bits are to be compared with. Exact. */
+int chance_compare(uint64_t word, uint64_t n, uint64_t d, uint64_t *rest);
+
 #endif

@@ -33,7 +33,8 @@ static double factor_of(enum psg_clipping kind, double bound, double norm)
     switch (kind) {
     case PSG_CLIP_AUTO_S:
         return bound / (norm + AUTO_S_BIAS) * ROUNDING;
-    case PSG_CLIP_AUTO_V: return norm > 0 ? bound / norm * ROUNDING : 0;
+    case PSG_CLIP_AUTO_V:
+        return norm > 0 ? bound / norm * ROUNDING : 0;
     case PSG_CLIP_FLAT:
     case PSG_CLIP_ADAPTIVE:
     case PSG_CLIP_PER_LAYER:

@@ -37,6 +37,13 @@ static void run_noise_add(struct work *w)
     psg_noise_add(&w->key, w->step, 0, 0, N, 1.5, w->reals, NULL);
 }
 
+static void run_secure_noise(struct work *w)
+{
+    struct psg_secure_noise plan;
+    if (psg_secure_noise_plan(1, 1.1, N, 0, &plan, NULL) == 0)
+        psg_secure_noise_add(&plan, &w->key, w->step, 0, 0, N, w->reals, NULL);
+}
+
 /* In pieces of 1000 values, as an optimizer pass over cache-sized chunks asks for them. */
 static void run_noise_chunks(struct work *w)
 {
@@ -87,6 +94,7 @@ int main(void)
     measure("noise_fill", run_noise, &w);
     measure("noise_add", run_noise_add, &w);
     measure("noise_fill_by_1000", run_noise_chunks, &w);
+    measure("secure_noise_add", run_secure_noise, &w);
     free(w.words);
     free(w.reals);
     return EXIT_SUCCESS;
