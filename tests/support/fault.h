@@ -1,0 +1,35 @@
+/* A world that fails on demand: a SQLite file layer and a struct env that count every operation
+ * which changes a file, and at the n-th one fail, or cut the power.
+ *
+ * A power cut keeps, of every file, what was synced, and of the writes since then a random
+ * selection, some of them torn at a 512-byte boundary; then the process ends with FAULT_EXIT.
+ * So run what is to be cut in a child process. One thread's operations at a time. */
+#ifndef TESTS_FAULT_H
+#define TESTS_FAULT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/env.h"
+
+enum { FAULT_EXIT = 42 };
+
+enum fault_mode {
+    FAULT_NONE, /* count only */
+    FAULT_ONCE, /* the n-th operation fails */
+    FAULT_FROM, /* the n-th and all later ones fail */
+    FAULT_FULL, /* from the n-th on, writes fail for lack of space; everything else works */
+    FAULT_CUT   /* the power goes off at the n-th operation */
+};
+
+/* The environment; its clock stands still until fault_clock() moves it. */
+const struct env *fault_env(void);
+
+/* Starts counting at 1 again; seed selects what a power cut keeps. */
+void fault_arm(enum fault_mode mode, uint64_t n, uint64_t seed);
+uint64_t fault_count(void); /* operations since fault_arm() */
+bool fault_hit(void);       /* the n-th was reached */
+
+void fault_clock(int64_t add_ms);
+
+#endif
