@@ -1,0 +1,42 @@
+/* GET and PATCH /datasets/{id}/budget, GET /datasets/{id}/ledger */
+#include "base/cleanup.h"
+#include "http/reply.h"
+#include "http/route.h"
+#include "http/server.h"
+#include "data/datasets.h"
+
+enum MHD_Result route_budget_get(struct request *req)
+{
+    struct problem p;
+    struct answer answer = { 0 };
+    problem_init(&p);
+    int r = datasets_budget(req->services->datasets, req->args[0], &answer, &p);
+    return reply_result(req, r, &answer, &p);
+}
+
+enum MHD_Result route_budget_change(struct request *req)
+{
+    struct problem p;
+    struct answer answer = { 0 };
+    _cleanup_(budget_change_freep) struct budget_change *change = NULL;
+    problem_init(&p);
+    if (budget_change_decode(&change, req->body != NULL ? req->body : "", req->n_body, &p) != 0)
+        return reply_problem(req, &p, NULL);
+    int r = datasets_change(req->services->datasets, req->args[0], change, req->who.owner,
+                            &answer, &p);
+    return reply_change(req, r, 200, &answer, NULL, &p);
+}
+
+enum MHD_Result route_ledger(struct request *req)
+{
+    struct problem p;
+    struct answer answer = { 0 };
+    int64_t after = 0, limit = 100;
+    problem_init(&p);
+    if (!request_param_int(req, "after", 0, INT64_MAX, &after, &p) ||
+        !request_param_int(req, "limit", 1, 1000, &limit, &p))
+        return reply_problem(req, &p, NULL);
+    int r = datasets_ledger(req->services->datasets, req->args[0], (uint64_t)after, (int)limit,
+                            &answer, &p);
+    return reply_page(req, r, &answer, "seq", &p);
+}

@@ -1,0 +1,75 @@
+/* POST /jobs, GET /jobs */
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "http/reply.h"
+#include "http/route.h"
+#include "http/server.h"
+#include "job/jobs.h"
+#include "proto/job_spec.h"
+
+enum { KEY_MAX = 255 };
+
+static bool key_valid(const char *key)
+{
+    size_t n = strlen(key);
+    for (size_t i = 0; i < n; i++)
+        if (key[i] <= ' ' || key[i] > '~')
+            return false;
+    return n > 0 && n <= KEY_MAX;
+}
+
+enum MHD_Result route_job_submit(struct request *req)
+{
+    struct problem p;
+    struct answer answer = { 0 };
+    char location[64];
+    bool dry = false;
+    _cleanup_(job_spec_freep) struct job_spec *spec = NULL;
+    problem_init(&p);
+    if (!request_param_flag(req, "dry_run", &dry, &p))
+        return reply_problem(req, &p, NULL);
+    const char *key = request_header(req, "Idempotency-Key");
+    if (key != NULL && !key_valid(key))
+        return reply_error(req, PROBLEM_BAD_REQUEST,
+                           "Idempotency-Key: 1 to %d printable characters without spaces",
+                           KEY_MAX);
+    if (job_spec_decode(&spec, req->body != NULL ? req->body : "", req->n_body, &p) != 0)
+        return reply_problem(req, &p, NULL);
+    if (dry) {
+        int r = jobs_dry_run(req->services->jobs, spec, &answer, &p);
+        return reply_result(req, r, &answer, &p);
+    }
+    struct jobs_submit submit = { .owner = req->who.owner, .key = key, .spec = spec };
+    crypto_hash_sha256(submit.fingerprint, (const unsigned char *)req->body, req->n_body);
+    int r = jobs_submit(req->services->jobs, &submit, &answer, &p);
+    snprintf(location, sizeof location, "/jobs/%s", submit.id);
+    req->replayed = submit.replayed;
+    return reply_change(req, r, 201, &answer, location, &p);
+}
+
+enum MHD_Result route_job_list(struct request *req)
+{
+    struct problem p;
+    struct answer answer = { 0 };
+    int64_t limit = 20;
+    const char *viewer = request_viewer(req);
+    struct jobs_filter filter = { .status = request_param(req, "status"),
+                                  .dataset = request_param(req, "dataset"),
+                                  .owner = request_param(req, "owner"),
+                                  .after = request_param(req, "after") };
+    problem_init(&p);
+    if (!request_param_int(req, "limit", 1, 100, &limit, &p))
+        return reply_problem(req, &p, NULL);
+    if (filter.status != NULL && job_status_parse(filter.status) == 0)
+        return reply_error(req, PROBLEM_BAD_REQUEST, "parameter status: no such status");
+    if (viewer != NULL && filter.owner != NULL && strcmp(filter.owner, viewer) != 0)
+        return reply_error(req, PROBLEM_FORBIDDEN, "a submitter lists its own jobs");
+    if (viewer != NULL)
+        filter.owner = viewer;
+    filter.limit = (int)limit;
+    int r = jobs_list(req->services->jobs, &filter, &answer, &p);
+    return reply_page(req, r, &answer, "id", &p);
+}
