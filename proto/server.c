@@ -3,7 +3,7 @@
 #include "job.h"
 #include "server.h"
 
-static const char *const role_names[] = { "",          "viewer", "submitter",
+const char *const user_role_names[] = { "",          "viewer", "submitter",
                                           "custodian", "admin",  "metrics", NULL };
 
 static const struct proto_field version_fields[] = {
@@ -21,7 +21,7 @@ const struct proto_message version_view_message = {
 static const struct proto_field whoami_fields[] = {
     { PROTO_AT(whoami_view, owner), .kind = PROTO_STRING, .flags = PROTO_REQUIRED },
     { PROTO_AT(whoami_view, role), .kind = PROTO_ENUM, .flags = PROTO_REQUIRED,
-      .names = role_names },
+      .names = user_role_names },
     { PROTO_AT(whoami_view, via), .kind = PROTO_STRING },
 };
 
@@ -113,10 +113,10 @@ PROTO_DEFINE_LENIENT(ready_view, ready_view_message)
 
 const char *user_role_name(enum user_role role)
 {
-    return (unsigned)role < PROTO_COUNT(role_names) - 1 ? role_names[role] : "";
+    return (unsigned)role < PROTO_COUNT(user_role_names) - 1 ? user_role_names[role] : "";
 }
 
 enum user_role user_role_parse(const char *text)
 {
-    return (enum user_role)proto_enum_parse(role_names, text);
+    return (enum user_role)proto_enum_parse(user_role_names, text);
 }

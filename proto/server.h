@@ -3,6 +3,7 @@
 
 #include "field.h"
 
+extern const char *const user_role_names[];
 extern const struct proto_message version_view_message;
 extern const struct proto_message whoami_view_message;
 extern const struct proto_message queue_view_message;

@@ -179,16 +179,6 @@ int dpc_cancel(dpc_client *client, const char *id, struct dpc_job **jobp, struct
     return job_call(client, "POST", id, "/cancel", jobp, err);
 }
 
-int dpc_pause(dpc_client *client, const char *id, struct dpc_job **jobp, struct dpc_error *err)
-{
-    return job_call(client, "POST", id, "/pause", jobp, err);
-}
-
-int dpc_resume(dpc_client *client, const char *id, struct dpc_job **jobp, struct dpc_error *err)
-{
-    return job_call(client, "POST", id, "/resume", jobp, err);
-}
-
 /* "?name=value" or "&name=value" with the value escaped; does nothing for NULL */
 static int query_add(struct buffer *path, const char *name, const char *value)
 {

@@ -1,4 +1,4 @@
-/* dpsgctl list, show, cancel, pause, resume, delete, weights, artifact */
+/* dpsgctl list, show, cancel, delete, weights, artifact */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,16 +108,6 @@ int command_show(struct cli *cli, int argc, char **argv)
 int command_cancel(struct cli *cli, int argc, char **argv)
 {
     return job_command(cli, "cancel", "Cancels a job between two steps.", dpc_cancel, argc, argv);
-}
-
-int command_pause(struct cli *cli, int argc, char **argv)
-{
-    return job_command(cli, "pause", "Pauses a job after a checkpoint.", dpc_pause, argc, argv);
-}
-
-int command_resume(struct cli *cli, int argc, char **argv)
-{
-    return job_command(cli, "resume", "Resumes a paused job.", dpc_resume, argc, argv);
 }
 
 int command_delete(struct cli *cli, int argc, char **argv)

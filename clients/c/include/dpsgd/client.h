@@ -130,10 +130,6 @@ DPC_API int dpc_list(dpc_client *client, const struct dpc_filter *filter,
                      struct dpc_jobs **jobsp, struct dpc_error *err);
 DPC_API int dpc_cancel(dpc_client *client, const char *id, struct dpc_job **jobp,
                        struct dpc_error *err);
-DPC_API int dpc_pause(dpc_client *client, const char *id, struct dpc_job **jobp,
-                      struct dpc_error *err);
-DPC_API int dpc_resume(dpc_client *client, const char *id, struct dpc_job **jobp,
-                       struct dpc_error *err);
 DPC_API int dpc_delete(dpc_client *client, const char *id, struct dpc_error *err);
 
 /* One event. Which members are known depends on type: status, step, eval, checkpoint, warning,
