@@ -8,11 +8,11 @@
 
 struct psg_accountant {
     enum psg_accountant_kind kind;
-    struct psg_dp_event *event; /* one per (sample_rate, noise_multiplier) */
+    struct psg_dp_event *event;      /* one per (sample_rate, noise_multiplier) */
     double (*rdp)[PSG_RDP_N_ORDERS]; /* one step of event[i]; rdp accountant only */
     size_t n_events, capacity;
-    size_t run;        /* the event of the last compose */
-    int64_t run_steps; /* its steps since another one was composed */
+    size_t run;                       /* the event of the last compose */
+    int64_t run_steps;                /* its steps since another one was composed */
     double settled[PSG_RDP_N_ORDERS]; /* total of everything before that run */
     double order[PSG_RDP_N_ORDERS];
 };
@@ -37,7 +37,8 @@ int psg_accountant_kind_parse(const char *name, enum psg_accountant_kind *kindp,
             return 0;
         }
     }
-    return psg_fail(err, PSG_E_INVALID, "accountant", "no accountant is called '%.40s'", name);
+    return psg_fail(err, PSG_E_INVALID, "accountant", "no accountant is called '%.40s'",
+                    name);
 }
 
 int psg_accountant_new(enum psg_accountant_kind kind, struct psg_accountant **accp,
@@ -97,7 +98,8 @@ static int accountant_grow(struct psg_accountant *acc, struct psg_error *err)
     return 0;
 }
 
-/* Index of the event with this (q, s), appended with no steps if it is new; negative: error. */
+/* Index of the event with this (q, s), appended with no steps if it is new; negative:
+ * error. */
 static int accountant_find(struct psg_accountant *acc, double q, double s, size_t *indexp,
                            struct psg_error *err)
 {
@@ -154,8 +156,8 @@ static void accountant_rdp(const struct psg_accountant *acc, double rdp[PSG_RDP_
             rdp[k] += (double)acc->run_steps * acc->rdp[acc->run][k];
 }
 
-int psg_accountant_epsilon(struct psg_accountant *acc, double delta, struct psg_dp_epsilon *out,
-                           struct psg_error *err)
+int psg_accountant_epsilon(struct psg_accountant *acc, double delta,
+                           struct psg_dp_epsilon *out, struct psg_error *err)
 {
     int r = check_delta(delta, err);
     if (r)
@@ -165,7 +167,8 @@ int psg_accountant_epsilon(struct psg_accountant *acc, double delta, struct psg_
     switch (acc->kind) {
     case PSG_ACCOUNTANT_RDP:
         accountant_rdp(acc, rdp);
-        out->epsilon = psg_rdp_epsilon(PSG_RDP_N_ORDERS, acc->order, rdp, delta, &out->order);
+        out->epsilon =
+            psg_rdp_epsilon(PSG_RDP_N_ORDERS, acc->order, rdp, delta, &out->order);
         return 0;
     case PSG_ACCOUNTANT_GDP:
         r = psg_gdp_mu(acc->event, acc->n_events, &mu, err);
@@ -175,8 +178,8 @@ int psg_accountant_epsilon(struct psg_accountant *acc, double delta, struct psg_
     return psg_fail(err, PSG_E_INVALID, "accountant", "unknown accountant");
 }
 
-int psg_accountant_delta(struct psg_accountant *acc, double epsilon, struct psg_dp_epsilon *out,
-                         struct psg_error *err)
+int psg_accountant_delta(struct psg_accountant *acc, double epsilon,
+                         struct psg_dp_epsilon *out, struct psg_error *err)
 {
     int r = check_epsilon(epsilon, err);
     if (r)
@@ -197,7 +200,8 @@ int psg_accountant_delta(struct psg_accountant *acc, double epsilon, struct psg_
 }
 
 static int accountant_of(enum psg_accountant_kind kind, const struct psg_dp_event *event,
-                         size_t n_events, struct psg_accountant **accp, struct psg_error *err)
+                         size_t n_events, struct psg_accountant **accp,
+                         struct psg_error *err)
 {
     _cleanup_(accountant_freep) struct psg_accountant *acc = NULL;
     int r = check_events(event, n_events, err);

@@ -1,4 +1,5 @@
-/* Searches over an accountant: epsilon falls with the noise multiplier and grows with steps. */
+/* Searches over an accountant: epsilon falls with the noise multiplier and grows with
+ * steps. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,8 +53,9 @@ static int question_ask(struct question *qn, const struct psg_dp_event *event,
 }
 
 /* A pair of powers of two around the answer: epsilon(*lo) > target >= epsilon(*hi). */
-static int sigma_bracket(struct question *qn, struct psg_dp_event event, double *lo, double *hi,
-                         double *eps_lo, struct psg_dp_epsilon *at_hi, struct psg_error *err)
+static int sigma_bracket(struct question *qn, struct psg_dp_event event, double *lo,
+                         double *hi, double *eps_lo, struct psg_dp_epsilon *at_hi,
+                         struct psg_error *err)
 {
     double goal = qn->target->epsilon;
     struct psg_dp_epsilon at;
@@ -93,8 +95,9 @@ static int sigma_bracket(struct question *qn, struct psg_dp_event event, double 
     return 0;
 }
 
-/* Next point between lo and hi: log epsilon is close to a straight line in log sigma. Kept away
- * from the ends, and every third round is a plain bisection, so that the bracket must shrink. */
+/* Next point between lo and hi: log epsilon is close to a straight line in log sigma. Kept
+ * away from the ends, and every third round is a plain bisection, so that the bracket must
+ * shrink. */
 static double sigma_next(double lo, double hi, double eps_lo, double eps_hi, double goal,
                          int round)
 {
@@ -110,8 +113,8 @@ static double sigma_next(double lo, double hi, double eps_lo, double eps_hi, dou
 }
 
 int psg_dp_noise_multiplier(const struct psg_dp_target *target, double sample_rate,
-                            int64_t steps, double *noise_multiplierp, struct psg_dp_epsilon *out,
-                            struct psg_error *err)
+                            int64_t steps, double *noise_multiplierp,
+                            struct psg_dp_epsilon *out, struct psg_error *err)
 {
     struct psg_dp_event event = { sample_rate, 0, steps };
     int r = check_event(&event, -1, err);
@@ -171,7 +174,7 @@ int psg_dp_steps_that_fit(const struct psg_dp_target *target, double sample_rate
     if (at.epsilon > target->epsilon) {
         /* from one step upwards, doubling: small answers are the common ones */
         fits = 0;
-        for (int64_t n = 1; n < too_many; n = n > too_many / 2 ? too_many : n * 2) {
+        for (int64_t n = 1; n<too_many; n = n> too_many / 2 ? too_many : n * 2) {
             event.steps = n;
             r = question_ask(&qn, &event, &at, err);
             if (r)

@@ -39,7 +39,8 @@ int check_events(const struct psg_dp_event *event, size_t n_events, struct psg_e
 int check_delta(double delta, struct psg_error *err)
 {
     if (!(delta >= 0 && delta <= 1))
-        return psg_fail(err, PSG_E_RANGE, "delta", "delta is %g, must be from 0 to 1", delta);
+        return psg_fail(err, PSG_E_RANGE, "delta", "delta is %g, must be from 0 to 1",
+                        delta);
     return 0;
 }
 

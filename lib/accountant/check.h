@@ -13,8 +13,7 @@ int check_epsilon(double epsilon, struct psg_error *err);
 /* An event that no output depends on. */
 static inline bool event_is_free(const struct psg_dp_event *e)
 {
-    return e->steps == 0 || e->sample_rate == 0 ||
-           e->noise_multiplier == __builtin_inf();
+    return e->steps == 0 || e->sample_rate == 0 || e->noise_multiplier == __builtin_inf();
 }
 
 #endif

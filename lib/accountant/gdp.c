@@ -1,5 +1,5 @@
-/* Gaussian DP: the central limit of many subsampled Gaussians is one Gaussian mechanism with
- * sensitivity over noise equal to mu. Bu, Dong, Long, Su, "Deep Learning with Gaussian
+/* Gaussian DP: the central limit of many subsampled Gaussians is one Gaussian mechanism
+ * with sensitivity over noise equal to mu. Bu, Dong, Long, Su, "Deep Learning with Gaussian
  * Differential Privacy", 2020, section 3; Dong, Roth, Su 2022 for the dual. */
 #include <math.h>
 
@@ -35,8 +35,9 @@ int psg_gdp_mu_uniform(const struct psg_dp_event *event, size_t n_events, double
         const struct psg_dp_event *e = &event[i];
         if (event_is_free(e))
             continue;
-        /* exp(t^2) Phi(1.5 t) + 3 Phi(-0.5 t) - 2 with t = 1/s, written as a sum of terms that
-         * vanish with t, so that large s loses nothing: Phi(x) - 1/2 = erf(x / sqrt 2) / 2 */
+        /* exp(t^2) Phi(1.5 t) + 3 Phi(-0.5 t) - 2 with t = 1/s, written as a sum of terms
+         * that vanish with t, so that large s loses nothing: Phi(x) - 1/2 = erf(x / sqrt 2)
+         * / 2 */
         double t = 1 / e->noise_multiplier, q = e->sample_rate;
         double grow = expm1(t * t) * 0.5 * erfc(-1.5 * t * M_SQRT1_2);
         double h = grow + 0.5 * erf(1.5 * t * M_SQRT1_2) - 1.5 * erf(0.5 * t * M_SQRT1_2);

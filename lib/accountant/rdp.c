@@ -12,8 +12,9 @@
 
 enum { TAIL_TERMS = 24, HEAD_MAX = 4096 };
 
-/* A = sum_i C(a,i) (1-q)^(a-i) q^i exp((i^2-i)/(2s^2)). The weights sum to 1, so A - 1 is the
- * sum with exp replaced by expm1, all terms positive: no cancellation for tiny divergences. */
+/* A = sum_i C(a,i) (1-q)^(a-i) q^i exp((i^2-i)/(2s^2)). The weights sum to 1, so A - 1 is
+ * the sum with exp replaced by expm1, all terms positive: no cancellation for tiny
+ * divergences. */
 static double log_a_integer(double q, double sigma, double order)
 {
     double log_q = log(q), log_1mq = log1p(-q), half = 0.5 / (sigma * sigma);
@@ -46,7 +47,8 @@ static double frac_log_term(const struct frac_series *f, double i, double log_bi
     return special_log_add(s0, s1);
 }
 
-/* sum of (-1)^k exp(log_term[k] - shift): Cohen, Rodriguez Villegas, Zagier 2000, algorithm 1 */
+/* sum of (-1)^k exp(log_term[k] - shift): Cohen, Rodriguez Villegas, Zagier 2000, algorithm
+ * 1 */
 static double alternating_sum(const double log_term[TAIL_TERMS], double shift)
 {
     double d = pow(3 + sqrt(8), TAIL_TERMS), sum = 0;
@@ -108,8 +110,8 @@ int psg_rdp_step(double sample_rate, double noise_multiplier, double order, doub
     if (r)
         return r;
     if (!(order > 1 && order < INFINITY))
-        return psg_fail(err, PSG_E_RANGE, "order", "order is %g, must be more than 1 and finite",
-                        order);
+        return psg_fail(err, PSG_E_RANGE, "order",
+                        "order is %g, must be more than 1 and finite", order);
     *rdpp = rdp_step(sample_rate, noise_multiplier, order);
     return 0;
 }

@@ -1,7 +1,7 @@
 /* Accountants against tables from other libraries: oracle_accounting [DIR].
  *
- * DIR (or $DPSGD_SHARED/oracle/accounting) holds CSV files; its README says what the columns
- * are and which agreement to expect. One TAP line per table and quantity. */
+ * DIR (or $DPSGD_SHARED/oracle/accounting) holds CSV files; its README says what the
+ * columns are and which agreement to expect. One TAP line per table and quantity. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -140,7 +140,8 @@ static void compare(struct check *c, const struct table *t, const char *column, 
     if (isnan(want))
         return;
     if (isinf(want) || isinf(got))
-        check_add(c, got == want ? 0 : INFINITY, 1, "row %d: %g, want %g", t->row, got, want);
+        check_add(c, got == want ? 0 : INFINITY, 1, "row %d: %g, want %g", t->row, got,
+                  want);
     else
         check_add(c, fabs(got - want), relative * fabs(want) + 1e-12,
                   "row %d: %.12g, want %.12g", t->row, got, want);
@@ -160,12 +161,14 @@ static void epsilons(const char *dir)
         struct psg_dp_event e = { number(&t, "q"), number(&t, "sigma"),
                                   (int64_t)number(&t, "steps") };
         double delta = number(&t, "delta"), got;
-        compare(&rdp, &t, "eps_rdp_opacus", epsilon_of(PSG_ACCOUNTANT_RDP, &e, 1, delta), 1e-6);
+        compare(&rdp, &t, "eps_rdp_opacus", epsilon_of(PSG_ACCOUNTANT_RDP, &e, 1, delta),
+                1e-6);
         psg_gdp_mu(&e, 1, &got, NULL);
         compare(&mu, &t, "mu_gdp_poisson", got, 1e-8);
         psg_gdp_mu_uniform(&e, 1, &got, NULL);
         compare(&mu_u, &t, "mu_gdp_uniform", got, 1e-8);
-        compare(&gdp, &t, "eps_gdp_poisson", epsilon_of(PSG_ACCOUNTANT_GDP, &e, 1, delta), 1e-6);
+        compare(&gdp, &t, "eps_gdp_poisson", epsilon_of(PSG_ACCOUNTANT_GDP, &e, 1, delta),
+                1e-6);
         if (strcmp(text(&t, "ref_kind"), "exact") == 0) {
             double ref = number(&t, "eps_ref");
             got = psg_gdp_epsilon(sqrt((double)e.steps) / e.noise_multiplier, delta);
@@ -207,8 +210,8 @@ static void heterogeneous(const char *dir)
         double delta = number(&t, "delta"), got;
         compare(&rdp, &t, "eps_rdp_opacus", epsilon_of(PSG_ACCOUNTANT_RDP, event, n, delta),
                 1e-6);
-        compare(&gdp, &t, "eps_gdp_poisson", epsilon_of(PSG_ACCOUNTANT_GDP, event, n, delta),
-                1e-6);
+        compare(&gdp, &t, "eps_gdp_poisson",
+                epsilon_of(PSG_ACCOUNTANT_GDP, event, n, delta), 1e-6);
         psg_gdp_mu(event, n, &got, NULL);
         compare(&mu, &t, "mu_gdp_poisson", got, 1e-8);
     }
@@ -230,11 +233,11 @@ static void calibration(const char *dir)
                                         .delta = number(&t, "delta") };
         double q = number(&t, "q"), sigma = NAN, want = number(&t, "sigma_rdp_opacus");
         struct psg_dp_epsilon at;
-        int r = psg_dp_noise_multiplier(&target, q, (int64_t)number(&t, "steps"), &sigma, &at,
-                                        NULL);
+        int r = psg_dp_noise_multiplier(&target, q, (int64_t)number(&t, "steps"), &sigma,
+                                        &at, NULL);
         if (isnan(want)) {
-            check_add(&rdp, r == PSG_E_RANGE ? 0 : 2, 1, "row %d: out of reach, got %g", t.row,
-                      sigma);
+            check_add(&rdp, r == PSG_E_RANGE ? 0 : 2, 1, "row %d: out of reach, got %g",
+                      t.row, sigma);
             continue;
         }
         compare(&rdp, &t, "sigma_rdp_opacus", r ? NAN : sigma, 1e-6);
@@ -261,14 +264,15 @@ static void deltas(const char *dir)
         double pld = number(&t, "delta_pld_upper");
         if (!isnan(want)) {
             double got = psg_gdp_delta(sqrt((double)e.steps) / e.noise_multiplier, eps);
-            check_add(&exact, fabs(got - want), 1e-7 * want, "row %d: %.9g, want %.9g", t.row,
-                      got, want);
+            check_add(&exact, fabs(got - want), 1e-7 * want, "row %d: %.9g, want %.9g",
+                      t.row, got, want);
         }
         struct psg_dp_epsilon out;
-        /* the table's own upper bound is loose by its discretisation; a tenth is far past it */
+        /* the table's own upper bound is loose by its discretisation; a tenth is far past
+         * it */
         if (!isnan(pld) && !psg_dp_delta(PSG_ACCOUNTANT_RDP, &e, 1, eps, &out, NULL))
-            check_add(&bound, pld * 0.9, out.delta, "row %d: %.9g below %.9g", t.row, out.delta,
-                      pld);
+            check_add(&bound, pld * 0.9, out.delta, "row %d: %.9g below %.9g", t.row,
+                      out.delta, pld);
         if (!isnan(number(&t, "delta_gdp_poisson")) &&
             !psg_dp_delta(PSG_ACCOUNTANT_GDP, &e, 1, eps, &out, NULL))
             compare(&gdp, &t, "delta_gdp_poisson", out.delta, 1e-5);

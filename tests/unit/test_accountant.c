@@ -27,8 +27,8 @@ static double sigma(enum psg_accountant_kind kind, double eps, double q, int64_t
 START_TEST(rdp_equals_published_numbers)
 {
     /* the test suite of Opacus, and the numbers in its tutorials */
-    ck_assert_double_eq_tol(epsilon(PSG_ACCOUNTANT_RDP, 0.04, 1.5, 2250, 1e-5), 7.32911117143,
-                            1e-9);
+    ck_assert_double_eq_tol(epsilon(PSG_ACCOUNTANT_RDP, 0.04, 1.5, 2250, 1e-5),
+                            7.32911117143, 1e-9);
     ck_assert_double_eq_tol(sigma(PSG_ACCOUNTANT_RDP, 8, 0.04, 2250), 1.416, 5e-3);
     ck_assert_double_eq_tol(sigma(PSG_ACCOUNTANT_RDP, 8, 0.04, 2000), 1.3562, 5e-3);
     /* 1.1 to 3, 40-digit quadrature of the definition */
@@ -98,7 +98,9 @@ END_TEST
 START_TEST(never_nan_never_negative)
 {
     static const double q[] = { 0, 5e-324, 1e-300, 1e-9, 0.3, 0.9999999999999999, 1 };
-    static const double s[] = { 0, 5e-324, 1e-200, 1e-8, 0.01, 0.5, 3, 1e6, 1e200, INFINITY };
+    static const double s[] = {
+        0, 5e-324, 1e-200, 1e-8, 0.01, 0.5, 3, 1e6, 1e200, INFINITY
+    };
     static const int64_t steps[] = { 0, 1, 1000, INT64_MAX };
     static const double delta[] = { 0, 5e-324, 1e-30, 1e-5, 0.5, 1 };
     for (int i = 0; i < 7 * 10 * 4 * 6; i++) {
@@ -110,8 +112,8 @@ START_TEST(never_nan_never_negative)
                           (long long)e.steps, d, eps);
             struct psg_dp_epsilon out;
             ck_assert_int_eq(psg_dp_delta(k, &e, 1, d * 10, &out, NULL), 0);
-            ck_assert_msg(out.delta >= 0 && out.delta <= 1, "%d: q %g s %g steps %lld: %g", k,
-                          qi, si, (long long)e.steps, out.delta);
+            ck_assert_msg(out.delta >= 0 && out.delta <= 1, "%d: q %g s %g steps %lld: %g",
+                          k, qi, si, (long long)e.steps, out.delta);
         }
     }
 }
@@ -122,23 +124,30 @@ START_TEST(invalid_input_names_its_place)
     struct psg_dp_event e[2] = { { 0.1, 1, 1 }, { 1.5, 1, 1 } };
     struct psg_dp_epsilon out;
     struct psg_error err;
-    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, 2, 1e-5, &out, &err), PSG_E_RANGE);
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, 2, 1e-5, &out, &err),
+                     PSG_E_RANGE);
     ck_assert_str_eq(err.place, "events[1].sample_rate");
     e[1] = (struct psg_dp_event){ 0.1, NAN, 1 };
-    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, 2, 1e-5, &out, &err), PSG_E_RANGE);
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, 2, 1e-5, &out, &err),
+                     PSG_E_RANGE);
     ck_assert_str_eq(err.place, "events[1].noise_multiplier");
     e[1] = (struct psg_dp_event){ 0.1, 1, -1 };
-    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, 2, 1e-5, &out, &err), PSG_E_RANGE);
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, 2, 1e-5, &out, &err),
+                     PSG_E_RANGE);
     ck_assert_str_eq(err.place, "events[1].steps");
-    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, 1, NAN, &out, &err), PSG_E_RANGE);
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, 1, NAN, &out, &err),
+                     PSG_E_RANGE);
     ck_assert_str_eq(err.place, "delta");
     ck_assert_int_eq(psg_dp_delta(PSG_ACCOUNTANT_RDP, e, 1, -1, &out, &err), PSG_E_RANGE);
     ck_assert_str_eq(err.place, "epsilon");
     enum psg_accountant_kind kind;
     ck_assert_int_eq(psg_accountant_kind_parse("moments", &kind, &err), PSG_E_INVALID);
-    struct psg_dp_target target = { .kind = PSG_ACCOUNTANT_RDP, .epsilon = 0, .delta = 1e-5 };
+    struct psg_dp_target target = { .kind = PSG_ACCOUNTANT_RDP,
+                                    .epsilon = 0,
+                                    .delta = 1e-5 };
     double s;
-    ck_assert_int_eq(psg_dp_noise_multiplier(&target, 0.1, 10, &s, NULL, &err), PSG_E_RANGE);
+    ck_assert_int_eq(psg_dp_noise_multiplier(&target, 0.1, 10, &s, NULL, &err),
+                     PSG_E_RANGE);
     ck_assert_str_eq(err.place, "target.epsilon");
     double rdp;
     ck_assert_int_eq(psg_rdp_step(0.1, 1, 1, &rdp, &err), PSG_E_RANGE);
@@ -202,8 +211,11 @@ END_TEST
 START_TEST(steps_that_fit_is_the_last_that_fits)
 {
     struct psg_dp_event spent = { 0.05, 2, 100 };
-    struct psg_dp_target t = { .kind = PSG_ACCOUNTANT_RDP, .epsilon = 4, .delta = 1e-5,
-                               .spent = &spent, .n_spent = 1 };
+    struct psg_dp_target t = { .kind = PSG_ACCOUNTANT_RDP,
+                               .epsilon = 4,
+                               .delta = 1e-5,
+                               .spent = &spent,
+                               .n_spent = 1 };
     int64_t n;
     ck_assert_int_eq(psg_dp_steps_that_fit(&t, 0.02, 1, 1000000, &n, NULL), 0);
     ck_assert_int_gt(n, 0);
