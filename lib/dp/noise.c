@@ -121,12 +121,26 @@ __attribute__((target("avx2"))) static uint32_t transform_avx2(const uint32_t *r
 {
     return transform(radius, angle, n, zc, zs);
 }
+
+#if defined(__clang__)
+#define WIDE_VECTORS "avx512f,avx512dq"
+#else
+#define WIDE_VECTORS "avx512f,avx512dq,prefer-vector-width=512"
+#endif
+
+__attribute__((target(WIDE_VECTORS))) static uint32_t transform_avx512(
+    const uint32_t *radius, const uint32_t *angle, int n, float *zc, float *zs)
+{
+    return transform(radius, angle, n, zc, zs);
+}
 #endif
 
 static uint32_t transform_best(const uint32_t *radius, const uint32_t *angle, int n,
                                float *zc, float *zs)
 {
 #if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"))
+        return transform_avx512(radius, angle, n, zc, zs);
     if (__builtin_cpu_supports("avx2"))
         return transform_avx2(radius, angle, n, zc, zs);
 #endif
