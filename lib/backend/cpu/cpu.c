@@ -1,46 +1,36 @@
-#include "backend/ref/ref.h"
+#include "cpu.h"
 
-/* What has no faster version here is the reference kernel itself. */
-static const struct psg_backend cpu_backend = {
-    .name = "cpu",
-    .device_memory = false,
-    .gemm = ref_gemm,
-    .gemm_batched = ref_gemm_batched,
-    .fill = ref_fill,
-    .unary = ref_unary,
-    .binary = ref_binary,
-    .select = ref_select,
-    .act = ref_act,
-    .act_bwd = ref_act_bwd,
-    .axpy = ref_axpy,
-    .copy = ref_copy,
-    .reduce = ref_reduce,
-    .argmax = ref_argmax,
-    .gather = ref_gather,
-    .scatter_add = ref_scatter_add,
-    .merge_ids = ref_merge_ids,
-    .convert = ref_convert,
-    .unfold = ref_unfold,
-    .fold = ref_fold,
-    .conv_scratch = ref_conv_scratch,
-    .conv = ref_conv,
-    .conv_bwd_data = ref_conv_bwd_data,
-    .conv_bwd_weight = ref_conv_bwd_weight,
-    .max_pool = ref_max_pool,
-    .max_pool_bwd = ref_max_pool_bwd,
-    .avg_pool = ref_avg_pool,
-    .avg_pool_bwd = ref_avg_pool_bwd,
-    .normalize = ref_normalize,
-    .normalize_bwd = ref_normalize_bwd,
-    .softmax = ref_softmax,
-    .softmax_bwd = ref_softmax_bwd,
-    .add_bias = ref_add_bias,
-    .sum_rows = ref_sum_rows,
-    .add_sqnorm = ref_add_sqnorm,
-    .add_weighted = ref_add_weighted,
-};
+#include <stddef.h>
+
+#if defined(__x86_64__)
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+const struct psg_backend *cpu_backend_version(int i)
+{
+    const struct psg_backend *found[3];
+    int n = 0;
+#if defined(__x86_64__)
+    if (has_avx512())
+        found[n++] = &cpu_backend_avx512;
+    if (has_avx2())
+        found[n++] = &cpu_backend_avx2;
+#endif
+    found[n++] = &cpu_backend_base;
+    return i < n ? found[i] : NULL;
+}
 
 const struct psg_backend *psg_backend_cpu(void)
 {
-    return &cpu_backend;
+    return cpu_backend_version(0);
 }

@@ -47,52 +47,29 @@ static double gelu_inner_slope(double x)
 static double act_value(enum psg_act f, double p0, double p1, double x)
 {
     switch (f) {
-    case PSG_ACT_RELU:
-        return x <= 0 ? 0 : x;
-    case PSG_ACT_TANH:
-        return tanh(x);
-    case PSG_ACT_SIGMOID:
-        return sigmoid(x);
-    case PSG_ACT_GELU:
-        return x * normal_cdf(x);
-    case PSG_ACT_GELU_TANH:
-        return 0.5 * x * (1 + tanh(gelu_inner(x)));
-    case PSG_ACT_SILU:
-        return x * sigmoid(x);
-    case PSG_ACT_EXP:
-        return exp(x);
-    case PSG_ACT_SOFTPLUS:
-        return x * p0 > p1 ? x : log1p_exp(x * p0) / p0;
-    case PSG_ACT_ELU:
-        return x > 0 ? x : p0 * expm1(x);
-    case PSG_ACT_LEAKY_RELU:
-        return x > 0 ? x : p0 * x;
-    case PSG_ACT_HARDSWISH:
-        return x * clamp(x + 3, 0, 6) / 6;
-    case PSG_ACT_HARDSIGMOID:
-        return clamp(x + 3, 0, 6) / 6;
-    case PSG_ACT_HARDTANH:
-        return clamp(x, p0, p1);
-    case PSG_ACT_SELU:
-        return selu_scale * (x > 0 ? x : selu_alpha * expm1(x));
-    case PSG_ACT_CELU:
-        return x > 0 ? x : p0 * expm1(x / p0);
-    case PSG_ACT_SOFTSIGN:
-        return x / (1 + fabs(x));
-    case PSG_ACT_TANHSHRINK:
-        return x - tanh(x);
-    case PSG_ACT_LOGSIGMOID:
-        return -log1p_exp(-x);
-    case PSG_ACT_HARDSHRINK:
-        return fabs(x) <= p0 ? 0 : x;
-    case PSG_ACT_SOFTSHRINK:
-        return fabs(x) <= p0 ? 0 : x > 0 ? x - p0 : x + p0;
-    case PSG_ACT_MISH:
-        return x * tanh(log1p_exp(x));
-    case PSG_ACT_THRESHOLD:
-        return x <= p0 ? p1 : x;
-    case PSG_ACT_COUNT:
-        break;
+    case PSG_ACT_RELU: return x <= 0 ? 0 : x;
+    case PSG_ACT_TANH: return tanh(x);
+    case PSG_ACT_SIGMOID: return sigmoid(x);
+    case PSG_ACT_GELU: return x * normal_cdf(x);
+    case PSG_ACT_GELU_TANH: return 0.5 * x * (1 + tanh(gelu_inner(x)));
+    case PSG_ACT_SILU: return x * sigmoid(x);
+    case PSG_ACT_EXP: return exp(x);
+    case PSG_ACT_SOFTPLUS: return x * p0 > p1 ? x : log1p_exp(x * p0) / p0;
+    case PSG_ACT_ELU: return x > 0 ? x : p0 * expm1(x);
+    case PSG_ACT_LEAKY_RELU: return x > 0 ? x : p0 * x;
+    case PSG_ACT_HARDSWISH: return x * clamp(x + 3, 0, 6) / 6;
+    case PSG_ACT_HARDSIGMOID: return clamp(x + 3, 0, 6) / 6;
+    case PSG_ACT_HARDTANH: return clamp(x, p0, p1);
+    case PSG_ACT_SELU: return selu_scale * (x > 0 ? x : selu_alpha * expm1(x));
+    case PSG_ACT_CELU: return x > 0 ? x : p0 * expm1(x / p0);
+    case PSG_ACT_SOFTSIGN: return x / (1 + fabs(x));
+    case PSG_ACT_TANHSHRINK: return x - tanh(x);
+    case PSG_ACT_LOGSIGMOID: return -log1p_exp(-x);
+    case PSG_ACT_HARDSHRINK: return fabs(x) <= p0 ? 0 : x;
+    case PSG_ACT_SOFTSHRINK: return fabs(x) <= p0 ? 0 : x > 0 ? x - p0 : x + p0;
+    case PSG_ACT_MISH: return x * tanh(log1p_exp(x));
+    case PSG_ACT_THRESHOLD: return x <= p0 ? p1 : x;
+    case PSG_ACT_COUNT: break;
     }
     return NAN;
 }
@@ -101,58 +78,31 @@ static double act_slope(enum psg_act f, double p0, double p1, double x)
 {
     double s, t;
     switch (f) {
-    case PSG_ACT_RELU:
-        return x <= 0 ? 0 : 1;
-    case PSG_ACT_TANH:
-        t = tanh(x);
-        return 1 - t * t;
-    case PSG_ACT_SIGMOID:
-        s = sigmoid(x);
-        return s * (1 - s);
-    case PSG_ACT_GELU:
-        return normal_cdf(x) + x * normal_pdf(x);
+    case PSG_ACT_RELU: return x <= 0 ? 0 : 1;
+    case PSG_ACT_TANH: t = tanh(x); return 1 - t * t;
+    case PSG_ACT_SIGMOID: s = sigmoid(x); return s * (1 - s);
+    case PSG_ACT_GELU: return normal_cdf(x) + x * normal_pdf(x);
     case PSG_ACT_GELU_TANH:
-        t = tanh(gelu_inner(x));
-        return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * gelu_inner_slope(x);
-    case PSG_ACT_SILU:
-        s = sigmoid(x);
-        return s * (1 + x * (1 - s));
-    case PSG_ACT_EXP:
-        return exp(x);
-    case PSG_ACT_SOFTPLUS:
-        return x * p0 > p1 ? 1 : sigmoid(x * p0);
-    case PSG_ACT_ELU:
-        return x > 0 ? 1 : p0 * exp(x);
-    case PSG_ACT_LEAKY_RELU:
-        return x > 0 ? 1 : p0;
-    case PSG_ACT_HARDSWISH:
-        return x < -3 ? 0 : x <= 3 ? x / 3 + 0.5 : 1;
-    case PSG_ACT_HARDSIGMOID:
-        return x > -3 && x < 3 ? 1.0 / 6 : 0;
-    case PSG_ACT_HARDTANH:
-        return x > p0 && x < p1 ? 1 : 0;
-    case PSG_ACT_SELU:
-        return selu_scale * (x > 0 ? 1 : selu_alpha * exp(x));
-    case PSG_ACT_CELU:
-        return x > 0 ? 1 : exp(x / p0);
-    case PSG_ACT_SOFTSIGN:
-        s = 1 / (1 + fabs(x));
-        return s * s;
-    case PSG_ACT_TANHSHRINK:
-        t = tanh(x);
-        return t * t;
-    case PSG_ACT_LOGSIGMOID:
-        return sigmoid(-x);
+        s = sigmoid(2 * gelu_inner(x)); /* (1 + tanh) / 2; s * (1 - s) is its slope / 2 */
+        return s + 2 * x * s * sigmoid(-2 * gelu_inner(x)) * gelu_inner_slope(x);
+    case PSG_ACT_SILU: s = sigmoid(x); return s * (1 + x * (1 - s));
+    case PSG_ACT_EXP: return exp(x);
+    case PSG_ACT_SOFTPLUS: return x * p0 > p1 ? 1 : sigmoid(x * p0);
+    case PSG_ACT_ELU: return x > 0 ? 1 : p0 * exp(x);
+    case PSG_ACT_LEAKY_RELU: return x > 0 ? 1 : p0;
+    case PSG_ACT_HARDSWISH: return x < -3 ? 0 : x <= 3 ? x / 3 + 0.5 : 1;
+    case PSG_ACT_HARDSIGMOID: return x > -3 && x < 3 ? 1.0 / 6 : 0;
+    case PSG_ACT_HARDTANH: return x > p0 && x < p1 ? 1 : 0;
+    case PSG_ACT_SELU: return selu_scale * (x > 0 ? 1 : selu_alpha * exp(x));
+    case PSG_ACT_CELU: return x > 0 ? 1 : exp(x / p0);
+    case PSG_ACT_SOFTSIGN: s = 1 / (1 + fabs(x)); return s * s;
+    case PSG_ACT_TANHSHRINK: t = tanh(x); return t * t;
+    case PSG_ACT_LOGSIGMOID: return sigmoid(-x);
     case PSG_ACT_HARDSHRINK:
-    case PSG_ACT_SOFTSHRINK:
-        return fabs(x) <= p0 ? 0 : 1;
-    case PSG_ACT_MISH:
-        t = tanh(log1p_exp(x));
-        return t + x * (1 - t * t) * sigmoid(x);
-    case PSG_ACT_THRESHOLD:
-        return x <= p0 ? 0 : 1;
-    case PSG_ACT_COUNT:
-        break;
+    case PSG_ACT_SOFTSHRINK: return fabs(x) <= p0 ? 0 : 1;
+    case PSG_ACT_MISH: t = tanh(log1p_exp(x)); return t + x * (1 - t * t) * sigmoid(x);
+    case PSG_ACT_THRESHOLD: return x <= p0 ? 0 : 1;
+    case PSG_ACT_COUNT: break;
     }
     return NAN;
 }

@@ -14,40 +14,23 @@ void ref_fill(int64_t n, psg_real value, psg_real *y)
 static double unary_value(enum psg_unary f, double x)
 {
     switch (f) {
-    case PSG_NEG:
-        return -x;
-    case PSG_EXP:
-        return exp(x);
-    case PSG_LOG:
-        return log(x);
-    case PSG_LOG1P:
-        return log1p(x);
-    case PSG_EXPM1:
-        return expm1(x);
-    case PSG_SQRT:
-        return sqrt(x);
-    case PSG_RSQRT:
-        return 1 / sqrt(x);
-    case PSG_TANH:
-        return tanh(x);
-    case PSG_SIGMOID:
-        return 1 / (1 + exp(-x));
-    case PSG_ERF:
-        return erf(x);
-    case PSG_ABS:
-        return fabs(x);
-    case PSG_SIGN:
-        return (x > 0) - (x < 0);
-    case PSG_FLOOR:
-        return floor(x);
-    case PSG_SIN:
-        return sin(x);
-    case PSG_COS:
-        return cos(x);
-    case PSG_RECIP:
-        return 1 / x;
-    case PSG_UNARY_COUNT:
-        break;
+    case PSG_NEG: return -x;
+    case PSG_EXP: return exp(x);
+    case PSG_LOG: return log(x);
+    case PSG_LOG1P: return log1p(x);
+    case PSG_EXPM1: return expm1(x);
+    case PSG_SQRT: return sqrt(x);
+    case PSG_RSQRT: return 1 / sqrt(x);
+    case PSG_TANH: return tanh(x);
+    case PSG_SIGMOID: return 1 / (1 + exp(-x));
+    case PSG_ERF: return erf(x);
+    case PSG_ABS: return fabs(x);
+    case PSG_SIGN: return (x > 0) - (x < 0);
+    case PSG_FLOOR: return floor(x);
+    case PSG_SIN: return sin(x);
+    case PSG_COS: return cos(x);
+    case PSG_RECIP: return 1 / x;
+    case PSG_UNARY_COUNT: break;
     }
     return NAN;
 }
@@ -61,34 +44,20 @@ void ref_unary(enum psg_unary f, int64_t n, const psg_real *x, psg_real *y)
 static double binary_value(enum psg_binary f, double a, double b)
 {
     switch (f) {
-    case PSG_ADD:
-        return a + b;
-    case PSG_SUB:
-        return a - b;
-    case PSG_MUL:
-        return a * b;
-    case PSG_DIV:
-        return a / b;
-    case PSG_POW:
-        return pow(a, b);
-    case PSG_MAX:
-        return isnan(a) || isnan(b) ? a + b : a > b ? a : b;
-    case PSG_MIN:
-        return isnan(a) || isnan(b) ? a + b : a < b ? a : b;
-    case PSG_EQ:
-        return a == b;
-    case PSG_NE:
-        return a != b;
-    case PSG_LT:
-        return a < b;
-    case PSG_LE:
-        return a <= b;
-    case PSG_GT:
-        return a > b;
-    case PSG_GE:
-        return a >= b;
-    case PSG_BINARY_COUNT:
-        break;
+    case PSG_ADD: return a + b;
+    case PSG_SUB: return a - b;
+    case PSG_MUL: return a * b;
+    case PSG_DIV: return a / b;
+    case PSG_POW: return pow(a, b);
+    case PSG_MAX: return isnan(a) || isnan(b) ? a + b : a > b ? a : b;
+    case PSG_MIN: return isnan(a) || isnan(b) ? a + b : a < b ? a : b;
+    case PSG_EQ: return a == b;
+    case PSG_NE: return a != b;
+    case PSG_LT: return a < b;
+    case PSG_LE: return a <= b;
+    case PSG_GT: return a > b;
+    case PSG_GE: return a >= b;
+    case PSG_BINARY_COUNT: break;
     }
     return NAN;
 }

@@ -1,0 +1,233 @@
+/* Pooling: a row of outputs at a time where the whole row lies inside, cell by cell
+ * elsewhere. */
+#ifndef CPU_KERNELS_POOL_H
+#define CPU_KERNELS_POOL_H
+
+#include "backend/cpu/axis.h"
+#include "backend/window.h"
+#include "backend/cpu/kernels/vec.h"
+
+/* The cells k of one axis, [low, high), that position o sees inside of the input. */
+struct span {
+    int64_t first, low, high; /* first: input position of k = 0 */
+};
+
+CPU_INLINE struct span span_make(const struct window3 *v, int axis, int64_t o)
+{
+    struct span s = { .first = o * v->stride[axis] - v->pad_lo[axis] };
+    axis_range(v->kernel[axis], v->dilation[axis], s.first, v->in[axis], &s.low, &s.high);
+    return s;
+}
+
+/* the first maximum of one window; row is x at (first of axis 0, first of axis 1) or beyond
+ */
+static int64_t max_window(const struct window3 *v, const struct span s[3],
+                          const psg_real *x)
+{
+    int64_t best = -1;
+    psg_real top = 0;
+    for (int64_t k0 = s[0].low; k0 < s[0].high; k0++) {
+        int64_t i0 = s[0].first + k0 * v->dilation[0];
+        for (int64_t k1 = s[1].low; k1 < s[1].high; k1++) {
+            int64_t row = (i0 * v->in[1] + s[1].first + k1 * v->dilation[1]) * v->in[2];
+            for (int64_t k2 = s[2].low; k2 < s[2].high; k2++) {
+                int64_t i = row + s[2].first + k2 * v->dilation[2];
+                if (best < 0 || x[i] > top || (x[i] != x[i] && top == top)) {
+                    best = i;
+                    top = x[i];
+                }
+            }
+        }
+    }
+    return best;
+}
+
+/* outputs low..high of a row whose windows lie inside along axis 2; the running maximum and
+ * its position are kept for POOL_BLOCK outputs at once */
+enum { POOL_BLOCK = 16 };
+
+static void max_block(const struct window3 *v, const struct span s[2], int64_t first, int n,
+                      const psg_real *x, psg_real *y, int64_t *arg)
+{
+    psg_real top[POOL_BLOCK];
+    int32_t where[POOL_BLOCK];
+    bool started = false;
+    for (int64_t k0 = s[0].low; k0 < s[0].high; k0++) {
+        for (int64_t k1 = s[1].low; k1 < s[1].high; k1++) {
+            int64_t row = ((s[0].first + k0 * v->dilation[0]) * v->in[1] + s[1].first +
+                           k1 * v->dilation[1]) *
+                              v->in[2] +
+                          first;
+            for (int64_t k2 = 0; k2 < v->kernel[2]; k2++, started = true) {
+                const psg_real *from = x + row + k2 * v->dilation[2];
+                int32_t base = (int32_t)(row + k2 * v->dilation[2]);
+                for (int j = 0; j < n; j++) {
+                    psg_real value = from[j * v->stride[2]], old = started ? top[j] : value;
+                    bool take =
+                        !started | (value > old) | ((value != value) & (old == old));
+                    top[j] = take ? value : old;
+                    where[j] = take ? base : where[j];
+                }
+            }
+        }
+    }
+    for (int j = 0; j < n; j++) {
+        y[j] = top[j];
+        arg[j] = where[j] + j * v->stride[2];
+    }
+}
+
+static void max_row(const struct window3 *v, const struct span s01[2], const psg_real *x,
+                    psg_real *y, int64_t *arg)
+{
+    bool fast =
+        s01[0].low < s01[0].high && s01[1].low < s01[1].high && v->n_in < INT32_MAX / 2;
+    int64_t reach = (v->kernel[2] - 1) * v->dilation[2];
+    for (int64_t o = 0; o < v->out[2];) {
+        int64_t first = o * v->stride[2] - v->pad_lo[2];
+        int64_t n = v->out[2] - o < POOL_BLOCK ? v->out[2] - o : POOL_BLOCK;
+        int64_t fit = (v->in[2] - 1 - reach - first) / v->stride[2] + 1;
+        n = fit < n ? fit : n;
+        if (fast && first >= 0 && first + reach < v->in[2] && n > 0) {
+            max_block(v, s01, first, (int)n, x, y + o, arg + o);
+            o += n;
+            continue;
+        }
+        const struct span s[3] = { s01[0], s01[1], span_make(v, 2, o) };
+        int64_t best = max_window(v, s, x);
+        y[o] = best < 0 ? (psg_real)-INFINITY : x[best];
+        arg[o++] = best;
+    }
+}
+
+static void cpu_max_pool(const struct psg_window *w, int64_t outer, const psg_real *x,
+                         psg_real *y, int64_t *arg)
+{
+    struct window3 v = window3_make(w);
+    for (int64_t n = 0; n < outer; n++) {
+        for (int64_t o0 = 0; o0 < v.out[0]; o0++) {
+            for (int64_t o1 = 0; o1 < v.out[1]; o1++) {
+                const struct span s[2] = { span_make(&v, 0, o0), span_make(&v, 1, o1) };
+                max_row(&v, s, x + n * v.n_in, y, arg);
+                y += v.out[2];
+                arg += v.out[2];
+            }
+        }
+    }
+}
+
+static void cpu_max_pool_bwd(const struct psg_window *w, int64_t outer, const psg_real *dy,
+                             const int64_t *arg, psg_real *dx)
+{
+    struct window3 v = window3_make(w);
+    memset(dx, 0, (size_t)(outer * v.n_in) * sizeof *dx);
+    for (int64_t n = 0; n < outer; n++, dx += v.n_in, dy += v.n_out, arg += v.n_out)
+        for (int64_t o = 0; o < v.n_out; o++)
+            if (arg[o] >= 0)
+                dx[arg[o]] += dy[o];
+}
+
+/* cells of one axis that count for the divisor */
+static int64_t avg_cells(const struct window3 *v, int axis, int64_t o,
+                         bool count_include_pad)
+{
+    int64_t first = o * v->stride[axis] - v->pad_lo[axis], low, high;
+    int64_t before = count_include_pad ? v->pad_lo[axis] : 0;
+    int64_t after = count_include_pad ? v->pad_hi[axis] : 0;
+    axis_range(v->kernel[axis], v->dilation[axis], first + before,
+               v->in[axis] + before + after, &low, &high);
+    return high - low;
+}
+
+/* 1 / divisor of the window at o, 0 where nothing counts */
+static double avg_scale(const struct window3 *v, const int64_t o[3], bool count_include_pad,
+                        int64_t divisor)
+{
+    if (divisor != 0)
+        return 1 / (double)divisor;
+    int64_t cells = 1;
+    for (int axis = 0; axis < 3; axis++)
+        cells *= avg_cells(v, axis, o[axis], count_include_pad);
+    return cells == 0 ? 0 : 1 / (double)cells;
+}
+
+/* 2x2 windows with stride 2 and no padding: what small nets use */
+static bool avg_is_halving(const struct window3 *v, int64_t divisor)
+{
+    bool same = v->in[0] == 1 && v->kernel[0] == 1 && divisor == 0;
+    for (int i = 1; i < 3; i++)
+        same = same && v->kernel[i] == 2 && v->stride[i] == 2 && v->dilation[i] == 1 &&
+               v->pad_lo[i] == 0 && v->out[i] * 2 <= v->in[i];
+    return same && v->out[0] == 1 && v->pad_lo[0] == 0;
+}
+
+static void avg_halve(const struct window3 *v, int64_t outer, const psg_real *x,
+                      psg_real *y)
+{
+    for (int64_t n = 0; n < outer; n++) {
+        for (int64_t o1 = 0; o1 < v->out[1]; o1++, y += v->out[2]) {
+            const psg_real *a = x + n * v->n_in + 2 * o1 * v->in[2], *b = a + v->in[2];
+            for (int64_t o2 = 0; o2 < v->out[2]; o2++)
+                y[o2] = (psg_real)0.25 *
+                        ((a[2 * o2] + a[2 * o2 + 1]) + (b[2 * o2] + b[2 * o2 + 1]));
+        }
+    }
+}
+
+static void cpu_avg_pool(const struct psg_window *w, int64_t outer, bool count_include_pad,
+                         int64_t divisor, const psg_real *x, psg_real *y)
+{
+    struct window3 v = window3_make(w);
+    if (avg_is_halving(&v, divisor)) {
+        avg_halve(&v, outer, x, y);
+        return;
+    }
+    for (int64_t at = 0; at < outer * v.n_out; at++) {
+        int64_t flat = at % v.n_out;
+        const int64_t o[3] = { flat / v.out[2] / v.out[1], flat / v.out[2] % v.out[1],
+                               flat % v.out[2] };
+        const struct span s[3] = { span_make(&v, 0, o[0]), span_make(&v, 1, o[1]),
+                                   span_make(&v, 2, o[2]) };
+        const psg_real *from = x + at / v.n_out * v.n_in;
+        psg_real sum = 0;
+        for (int64_t k0 = s[0].low; k0 < s[0].high; k0++) {
+            for (int64_t k1 = s[1].low; k1 < s[1].high; k1++) {
+                const psg_real *row = from + ((s[0].first + k0 * v.dilation[0]) * v.in[1] +
+                                              s[1].first + k1 * v.dilation[1]) *
+                                                 v.in[2];
+                for (int64_t k2 = s[2].low; k2 < s[2].high; k2++)
+                    sum += row[s[2].first + k2 * v.dilation[2]];
+            }
+        }
+        y[at] = (psg_real)((double)sum * avg_scale(&v, o, count_include_pad, divisor));
+    }
+}
+
+static void cpu_avg_pool_bwd(const struct psg_window *w, int64_t outer,
+                             bool count_include_pad, int64_t divisor, const psg_real *dy,
+                             psg_real *dx)
+{
+    struct window3 v = window3_make(w);
+    memset(dx, 0, (size_t)(outer * v.n_in) * sizeof *dx);
+    for (int64_t at = 0; at < outer * v.n_out; at++) {
+        int64_t flat = at % v.n_out;
+        const int64_t o[3] = { flat / v.out[2] / v.out[1], flat / v.out[2] % v.out[1],
+                               flat % v.out[2] };
+        const struct span s[3] = { span_make(&v, 0, o[0]), span_make(&v, 1, o[1]),
+                                   span_make(&v, 2, o[2]) };
+        psg_real *to = dx + at / v.n_out * v.n_in;
+        psg_real part =
+            (psg_real)((double)dy[at] * avg_scale(&v, o, count_include_pad, divisor));
+        for (int64_t k0 = s[0].low; k0 < s[0].high; k0++) {
+            for (int64_t k1 = s[1].low; k1 < s[1].high; k1++) {
+                psg_real *row = to + ((s[0].first + k0 * v.dilation[0]) * v.in[1] +
+                                      s[1].first + k1 * v.dilation[1]) *
+                                         v.in[2];
+                for (int64_t k2 = s[2].low; k2 < s[2].high; k2++)
+                    row[s[2].first + k2 * v.dilation[2]] += part;
+            }
+        }
+    }
+}
+
+#endif
