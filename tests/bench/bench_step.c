@@ -1,0 +1,248 @@
+/* bench_step --model NAME --batch N --mode M --threads T [--non-private] [--steps K] [--json]
+ *
+ * Times whole training steps: Poisson sampling at expected batch N, forward, backward, norms,
+ * clipping, sum, noise, SGD update. One line per measurement; with --json a JSON object. Before
+ * it times anything it checks the configuration: the clipped sum of a few records must equal
+ * the one that `ref` computes one sample at a time, in this same process. */
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "models.h"
+#include "psg/train.h"
+
+struct bench {
+    const char *model, *mode, *backend;
+    int64_t batch, tile;
+    int threads, steps, warmup;
+    bool non_private, json;
+};
+
+struct data {
+    int64_t n;
+    void *x, *target;
+    struct psg_column column[2];
+};
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+static long rss_mb(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return u.ru_maxrss / 1024;
+}
+
+static double gemm_peak(const struct psg_backend *be)
+{
+    enum { N = 512, ROUNDS = 6 };
+    _cleanup_free_ psg_real *a = calloc(N * N, sizeof *a), *b = calloc(N * N, sizeof *b),
+                            *c = calloc(N * N, sizeof *c);
+    double best = INFINITY;
+    struct psg_gemm g = { .m = N, .n = N, .k = N, .lda = N, .ldb = N, .ldc = N, .alpha = 1 };
+    for (int i = 0; a && b && c && i < ROUNDS; i++) {
+        double t = now_ms();
+        be->gemm(&g, a, b, c);
+        best = fmin(best, now_ms() - t);
+    }
+    return 2.0 * N * N * N / best * 1e-6;
+}
+
+/* Random records of the program's types; ids stay in their ranges. */
+static int data_make(const struct psg_program *p, int64_t n, struct data *d)
+{
+    struct psg_key key;
+    psg_key_from_seed(3, &key);
+    d->n = n;
+    void **place[2] = { &d->x, &d->target };
+    for (int i = 0; i < 2; i++) {
+        const struct psg_input_info *in = psg_program_input_info(p, i);
+        int64_t size = psg_shape_size(&in->type.shape), total = n * size;
+        _cleanup_free_ double *u = calloc((size_t)total + 1, sizeof *u);
+        *place[i] = calloc((size_t)total + 1, 8);
+        if (!u || !*place[i] ||
+            psg_rng_fill_uniform(&key, PSG_RNG_USER, 0, (uint32_t)i, 0, total, u, NULL))
+            return PSG_E_NOMEM;
+        bool ids = in->type.dtype == PSG_I64;
+        for (int64_t k = 0; k < total; k++) {
+            if (ids)
+                ((int64_t *)*place[i])[k] = in->lo + (int64_t)(u[k] * (double)(in->hi - in->lo));
+            else
+                ((float *)*place[i])[k] = (float)(i == 1 ? u[k] > 0.5 : 2 * u[k] - 1);
+        }
+        d->column[i] = (struct psg_column){ .type = ids ? PSG_COL_I64 : PSG_COL_F32,
+                                            .data = *place[i],
+                                            .stride = (size_t)size * (ids ? 8 : 4) };
+    }
+    return 0;
+}
+
+static void clip_to_one(const void *arg, int64_t n, int64_t stride, int n_groups,
+                        const double *sq, psg_real *weight)
+{
+    (void)arg;
+    for (int g = 0; g < n_groups; g++)
+        psg_clip_factors(PSG_CLIP_FLAT, 1.0, n, sq + g * stride, weight + g * stride, NULL,
+                         NULL);
+}
+
+/* Largest difference between this configuration and the reference, relative to the largest
+ * number of the reference. */
+static int check(const struct psg_program *p, const struct psg_plan_options *o,
+                 const struct data *d, double *worst, struct psg_error *err)
+{
+    struct psg_plan_options ref = { .mode = PSG_MODE_HOOKS, .backend = psg_backend_ref(),
+                                    .tile = 1, .n_lanes = 1 };
+    struct psg_sum_options clip = { .weight = clip_to_one };
+    size_t size = (size_t)psg_program_trainable_size(p) + 1;
+    struct psg_key key;
+    psg_key_from_seed(5, &key);
+    struct psg_records records = { .n = 3, .column = d->column, .key = &key };
+    _cleanup_(psg_plan_freep) struct psg_plan *a = NULL, *b = NULL;
+    _cleanup_free_ psg_real *params = calloc((size_t)psg_program_param_size(p) + 1,
+                                             sizeof *params),
+                            *x = calloc(size, sizeof *x), *y = calloc(size, sizeof *y);
+    if (!params || !x || !y)
+        return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
+    psg_program_init_params(p, &key, params);
+    int r = psg_plan_new(p, o, &a, err);
+    if (r == 0)
+        r = psg_plan_new(p, &ref, &b, err);
+    if (r == 0)
+        r = psg_clipped_sum(a, params, &records, &clip, x, NULL, err);
+    if (r == 0)
+        r = psg_clipped_sum(b, params, &records, &clip, y, NULL, err);
+    double largest = 1e-30, difference = 0;
+    for (size_t i = 0; r == 0 && i < size; i++) {
+        largest = fmax(largest, fabs((double)y[i]));
+        difference = fmax(difference, fabs((double)x[i] - (double)y[i]));
+    }
+    *worst = difference / largest;
+    if (r == 0 && !(*worst <= 1e-4))
+        r = psg_fail(err, PSG_E_INVALID, "check", "differs from the reference by %.2g", *worst);
+    return r;
+}
+
+static int compare_double(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void report(const struct bench *b, double *ms, const struct psg_plan_info *info,
+                   double worst, double peak)
+{
+    qsort(ms, (size_t)b->steps, sizeof *ms, compare_double);
+    double median = ms[b->steps / 2];
+    if (b->json)
+        printf("{\"model\": \"%s\", \"batch\": %lld, \"mode\": \"%s\", \"threads\": %d, "
+               "\"device\": \"%s\", \"private\": %s, \"ms_median\": %.4f, \"ms_min\": %.4f, "
+               "\"ms_max\": %.4f, \"samples_per_s\": %.1f, \"peak_rss_mb\": %ld, "
+               "\"plan_bytes\": %zu, \"tile\": %lld, \"gemm_peak_gflops\": %.1f, "
+               "\"check\": %.2g}\n",
+               b->model, (long long)b->batch, b->mode, b->threads, b->backend,
+               b->non_private ? "false" : "true", median, ms[0], ms[b->steps - 1],
+               (double)b->batch / median * 1e3, rss_mb(), info->bytes, (long long)info->tile,
+               peak, worst);
+    else
+        printf("%s batch %lld %s%s, %d threads: median %.3f ms (%.3f to %.3f), %.0f samples/s, "
+               "plan %.1f MB, tile %lld, differs from ref by %.2g\n",
+               b->model, (long long)b->batch, b->mode, b->non_private ? " non-private" : "",
+               b->threads, median, ms[0], ms[b->steps - 1], (double)b->batch / median * 1e3,
+               (double)info->bytes / 1e6, (long long)info->tile, worst);
+}
+
+static int run(const struct bench *b, struct psg_error *err)
+{
+    const struct model *m = model_find(b->model);
+    _cleanup_(psg_program_freep) struct psg_program *p = NULL;
+    if (!m || psg_mode_find(b->mode) < 0 || !psg_backend_find(b->backend))
+        return psg_fail(err, PSG_E_INVALID, NULL, "no such model, mode or device");
+    int r = model_build(m, &p, err);
+    struct data d = { 0 };
+    if (r || data_make(p, 16 * b->batch, &d))
+        return r ? r : PSG_E_NOMEM;
+    struct psg_train_options o = {
+        .plan = { .mode = psg_mode_find(b->mode), .backend = psg_backend_find(b->backend),
+                  .n_threads = b->threads, .tile = b->tile },
+        .is_private = !b->non_private,
+        .clipping = PSG_CLIP_FLAT,
+        .max_grad_norm = { .initial = 1.0 },
+        .noise_multiplier = { .initial = 1.1 },
+        .poisson = true,
+        .sample_rate = 1.0 / 16,
+        .expected_batch_size = (double)b->batch,
+        .optimizer = psg_optimizer_defaults(PSG_SGD),
+        .lr = { .initial = 1e-6 },
+    };
+    double worst = 0;
+    r = check(p, &o.plan, &d, &worst, err);
+    struct psg_key key;
+    psg_key_from_seed(11, &key);
+    _cleanup_(psg_trainer_freep) struct psg_trainer *t = NULL;
+    if (r == 0)
+        r = psg_trainer_new(p, &o, d.column, d.n, &key, &t, err);
+    _cleanup_free_ double *ms = calloc((size_t)b->steps + 1, sizeof *ms);
+    for (int i = -b->warmup; r == 0 && ms && i < b->steps; i++) {
+        struct psg_step_report step;
+        double start = now_ms();
+        r = psg_trainer_step(t, &step, err);
+        if (i >= 0)
+            ms[i] = now_ms() - start;
+    }
+    struct psg_plan_info info = { 0 };
+    if (t)
+        psg_plan_info(psg_trainer_plan(t), &info);
+    if (r == 0 && ms)
+        report(b, ms, &info, worst, gemm_peak(o.plan.backend));
+    free(d.x);
+    free(d.target);
+    return r;
+}
+
+int main(int argc, char **argv)
+{
+    struct bench b = { .model = "mnist_cnn", .mode = "hooks", .backend = "cpu", .batch = 64,
+                       .threads = 2, .steps = 20, .warmup = 3 };
+    static const struct option options[] = {
+        { "model", required_argument, NULL, 'm' },   { "batch", required_argument, NULL, 'b' },
+        { "mode", required_argument, NULL, 'o' },    { "threads", required_argument, NULL, 't' },
+        { "device", required_argument, NULL, 'd' },  { "steps", required_argument, NULL, 's' },
+        { "tile", required_argument, NULL, 'i' },    { "non-private", no_argument, NULL, 'n' },
+        { "json", no_argument, NULL, 'j' },          { NULL, 0, NULL, 0 },
+    };
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (c) {
+        case 'm': b.model = optarg; break;
+        case 'b': b.batch = atoll(optarg); break;
+        case 'o': b.mode = optarg; break;
+        case 't': b.threads = atoi(optarg); break;
+        case 'd': b.backend = optarg; break;
+        case 's': b.steps = atoi(optarg); break;
+        case 'i': b.tile = atoll(optarg); break;
+        case 'n': b.non_private = true; break;
+        case 'j': b.json = true; break;
+        default: return 2;
+        }
+    }
+    if (b.batch < 1 || b.steps < 1 || b.threads < 1) {
+        fprintf(stderr, "bench_step: batch, steps and threads must be positive\n");
+        return 2;
+    }
+    struct psg_error err = { 0 };
+    if (run(&b, &err)) {
+        fprintf(stderr, "bench_step: %s: %s\n", err.place, err.text);
+        return 1;
+    }
+    return 0;
+}
