@@ -139,6 +139,17 @@ void op_fill_list(const struct psg_backend *be, int64_t n, const double *value, 
     }
 }
 
+void op_iota(const struct psg_backend *be, int64_t n, psg_real *y, psg_real *number)
+{
+    if (n > 0)
+        be->fill(1, 0, y);
+    for (int64_t have = 1; have < n; have *= 2) {
+        int64_t more = have < n - have ? have : n - have;
+        be->fill(1, (psg_real)have, number);
+        op_binary_scalar(be, PSG_ADD, more, y, number, y + have);
+    }
+}
+
 void op_copy(const struct psg_backend *be, int64_t n, const psg_real *x, psg_real *y)
 {
     op_copy_rows(be, 1, n, x, n, y, n);

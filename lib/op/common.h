@@ -71,6 +71,8 @@ void op_scale(const struct psg_backend *be, int64_t n, double alpha, const psg_r
               psg_real *y);
 /* y = value list of the host, runs of equal numbers filled together */
 void op_fill_list(const struct psg_backend *be, int64_t n, const double *value, psg_real *y);
+/* y = 0, 1, 2, ..., n - 1; number is room for 1 */
+void op_iota(const struct psg_backend *be, int64_t n, psg_real *y, psg_real *number);
 void op_copy(const struct psg_backend *be, int64_t n, const psg_real *x, psg_real *y);
 /* dst rows of d numbers, dst_stride apart, from rows src_stride apart */
 void op_copy_rows(const struct psg_backend *be, int64_t n, int64_t d, const psg_real *src,
