@@ -175,6 +175,14 @@ psg_value prim_repeat(struct psg_graph *g, psg_value v, int64_t n)
     return psg_g_broadcast(g, v, &shape, map);
 }
 
+psg_value psg_g_detach(struct psg_graph *g, psg_value x)
+{
+    if (!prim_reals_ok(g, &x, 1, "detach"))
+        return PSG_NONE;
+    struct psg_type type = *prim_type(g, x);
+    return prim_append(g, PRIM_DETACH, &x, 1, NULL, 0, &type, 1);
+}
+
 /* ---- execution: views; a view that must be dense is copied by the planner ---- */
 
 static bool reshape_view(const struct psg_graph *g, const struct prim_node *node,
@@ -208,6 +216,16 @@ static bool reshape_view(const struct psg_graph *g, const struct prim_node *node
         step *= to->dim[i];
         left /= to->dim[i];
     }
+    return true;
+}
+
+static bool detach_view(const struct psg_graph *g, const struct prim_node *node,
+                        const struct prim_arg *in, struct prim_arg *out)
+{
+    (void)g;
+    (void)node;
+    for (int i = 0; i < in->type->shape.rank; i++)
+        out->stride[i] = in->stride[i];
     return true;
 }
 
@@ -328,6 +346,11 @@ static void reverse_batch(const struct prim_batch *b)
                               ((const struct attr_axes *)b->node->attr)->axes << 1);
 }
 
+static void detach_batch(const struct prim_batch *b)
+{
+    b->out[0] = psg_g_detach(b->g, b->in[0]);
+}
+
 const struct prim prim_reshape = { .name = "reshape", .view = true, .strided = true,
                                    .view_of = reshape_view, .vjp = reshape_vjp,
                                    .batch = reshape_batch };
@@ -340,3 +363,5 @@ const struct prim prim_broadcast = { .name = "broadcast", .view = true, .strided
 const struct prim prim_reverse = { .name = "reverse", .view = true, .strided = true,
                                    .view_of = reverse_view, .vjp = reverse_vjp,
                                    .batch = reverse_batch };
+const struct prim prim_detach = { .name = "detach", .view = true, .strided = true,
+                                  .view_of = detach_view, .batch = detach_batch };

@@ -28,6 +28,7 @@ const struct prim *const prim_table[PRIM_COUNT] = {
     [PRIM_SCATTER_ADD] = &prim_scatter_add, [PRIM_ONEHOT] = &prim_onehot,
     [PRIM_CONVERT] = &prim_convert,     [PRIM_UNFOLD] = &prim_unfold,
     [PRIM_FOLD] = &prim_fold,           [PRIM_SCAN] = &prim_scan,
+    [PRIM_DETACH] = &prim_detach,
 };
 
 const struct prim prim_input = { .name = "input" };

@@ -9,7 +9,7 @@ enum prim_kind {
     PRIM_INPUT, PRIM_FULL, PRIM_IOTA, PRIM_CONSTANT, PRIM_UNARY, PRIM_BINARY, PRIM_SELECT,
     PRIM_REDUCE, PRIM_ARGMAX, PRIM_RESHAPE, PRIM_TRANSPOSE, PRIM_BROADCAST, PRIM_SLICE,
     PRIM_PAD, PRIM_CONCAT, PRIM_REVERSE, PRIM_DOT, PRIM_GATHER, PRIM_SCATTER_ADD, PRIM_ONEHOT,
-    PRIM_CONVERT, PRIM_UNFOLD, PRIM_FOLD, PRIM_SCAN,
+    PRIM_CONVERT, PRIM_UNFOLD, PRIM_FOLD, PRIM_SCAN, PRIM_DETACH,
     PRIM_COUNT
 };
 
@@ -231,6 +231,7 @@ void prim_merge_axes(struct psg_shape *shape, int64_t *const *stride, int n_stri
 extern const struct prim prim_input, prim_full, prim_iota, prim_constant, prim_unary,
     prim_binary, prim_select, prim_reduce, prim_argmax, prim_reshape, prim_transpose,
     prim_broadcast, prim_slice, prim_pad, prim_concat, prim_reverse, prim_dot, prim_gather,
-    prim_scatter_add, prim_onehot, prim_convert, prim_unfold, prim_fold, prim_scan;
+    prim_scatter_add, prim_onehot, prim_convert, prim_unfold, prim_fold, prim_scan,
+    prim_detach;
 
 #endif

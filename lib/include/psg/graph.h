@@ -98,6 +98,8 @@ PSG_API psg_value psg_g_scatter_add(struct psg_graph *g, psg_value id, psg_value
 PSG_API psg_value psg_g_onehot(struct psg_graph *g, psg_value id, int64_t depth);
 /* int64 -> psg_real. */
 PSG_API psg_value psg_g_convert(struct psg_graph *g, psg_value x);
+/* x, as something that no gradient flows back through. */
+PSG_API psg_value psg_g_detach(struct psg_graph *g, psg_value x);
 /* x [A..., in...] -> [A..., kernel..., out...]; w->in are the last axes of x. */
 PSG_API psg_value psg_g_unfold(struct psg_graph *g, psg_value x, const struct psg_window *w,
                                double pad_value);

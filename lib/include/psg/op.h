@@ -152,7 +152,8 @@ struct psg_lower {
 /* A case of the law tests: attributes as text, one-sample input shapes. */
 struct psg_op_case {
     const char *attrs;  /* "in_features=5 out_features=3 bias=false kernel_size=3,2" */
-    const char *inputs; /* "5" or "3x4" a tensor, "i64<10:6" ids below 10 of shape [6]; several
+    const char *inputs; /* "5" or "3x4" a tensor, "+3x4" of numbers above 0,
+                         * "i64<10:6" ids below 10 of shape [6]; several
                          * separated by spaces; "-" is a scalar */
 };
 

@@ -1,0 +1,52 @@
+/* Every layer function, its cases and drawn ones, on every backend: the laws of op_laws.h. */
+#include <stdio.h>
+#include <string.h>
+
+#include "op_draw.h"
+#include "op_laws.h"
+#include "suite.h"
+
+
+/* One test per layer function and backend, so that each gets its line. */
+static void check_op(int i, const char *backend)
+{
+    const struct psg_op *op = psg_op_at(i);
+    const struct psg_backend *be = psg_backend_find(backend);
+    char why[WHY_SIZE];
+    int status;
+    ck_assert_ptr_nonnull(be);
+    ck_assert_msg(op->cases && op->cases[0].attrs, "%s has no cases", op->name);
+    for (int k = 0; op->cases[k].attrs; k++)
+        ck_assert_msg(op_laws_hold(op, op->cases[k].attrs, op->cases[k].inputs, be,
+                                   (uint64_t)k + 1, &status, why),
+                      "%s (%s | %s) on %s: %s", op->name, op->cases[k].attrs,
+                      op->cases[k].inputs, backend, why);
+    ck_assert_msg(op_drawn_laws_hold(op, be, why), "%s on %s: %s", op->name, backend, why);
+}
+
+START_TEST(ref)
+{
+    check_op(_i, "ref");
+}
+END_TEST
+
+START_TEST(cpu)
+{
+    check_op(_i, "cpu");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("ops");
+    const char *only = getenv("OPS_ONLY");
+    for (int i = 0; psg_op_at(i); i++) {
+        if (only && strcmp(only, psg_op_at(i)->name) != 0)
+            continue;
+        TCase *tc = tcase_create(psg_op_at(i)->name);
+        tcase_add_loop_test(tc, ref, i, i + 1);
+        tcase_add_loop_test(tc, cpu, i, i + 1);
+        suite_add_tcase(suite, tc);
+    }
+    return suite_run(suite);
+}
