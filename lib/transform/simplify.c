@@ -33,7 +33,8 @@ static bool node_equal(const struct psg_graph *g, const struct prim_node *a,
 {
     const struct psg_type *ta = prim_type(g, a->out), *tb = prim_type(g, b->out);
     return a->kind == b->kind && a->n_in == b->n_in && a->attr_size == b->attr_size &&
-           memcmp(prim_in(g, a), prim_in(g, b), (size_t)a->n_in * sizeof(psg_value)) == 0 &&
+           (a->n_in == 0 ||
+            memcmp(prim_in(g, a), prim_in(g, b), (size_t)a->n_in * sizeof(psg_value)) == 0) &&
            (a->attr_size == 0 || memcmp(a->attr, b->attr, a->attr_size) == 0) &&
            ta->dtype == tb->dtype && psg_shape_equal(&ta->shape, &tb->shape);
 }
