@@ -13,10 +13,11 @@ static const struct proto_field artifact_fields[] = {
     { PROTO_AT(artifact_view, created_at), .kind = PROTO_TIME },
 };
 
-const struct proto_message artifact_view_message = {
-    .name = "Artifact", .size = sizeof(struct artifact_view), .fields = artifact_fields,
-    .n_fields = PROTO_COUNT(artifact_fields)
-};
+const struct proto_message artifact_view_message = { .name = "Artifact",
+                                                     .size = sizeof(struct artifact_view),
+                                                     .fields = artifact_fields,
+                                                     .n_fields =
+                                                         PROTO_COUNT(artifact_fields) };
 
 static const struct proto_field page_fields[] = {
     { .name = "object", .kind = PROTO_CONST, .names = list_text },
@@ -25,10 +26,10 @@ static const struct proto_field page_fields[] = {
     { PROTO_AT(artifact_page, has_more), .kind = PROTO_BOOL, .flags = PROTO_REQUIRED },
 };
 
-const struct proto_message artifact_page_message = {
-    .name = "ArtifactPage", .size = sizeof(struct artifact_page), .fields = page_fields,
-    .n_fields = PROTO_COUNT(page_fields)
-};
+const struct proto_message artifact_page_message = { .name = "ArtifactPage",
+                                                     .size = sizeof(struct artifact_page),
+                                                     .fields = page_fields,
+                                                     .n_fields = PROTO_COUNT(page_fields) };
 
 PROTO_DEFINE_LENIENT(artifact_page, artifact_page_message)
 

@@ -5,9 +5,9 @@
 #include "budget.h"
 #include "job.h"
 
-static const char *const ledger_kinds[] = { "",        "open",    "reserve",   "lease",
-                                            "settle",  "release", "raise_cap", "import",
-                                            "freeze",  "thaw",    NULL };
+static const char *const ledger_kinds[] = { "",       "open",    "reserve",   "lease",
+                                            "settle", "release", "raise_cap", "import",
+                                            "freeze", "thaw",    NULL };
 
 static const struct proto_field order_fields[] = {
     { PROTO_AT(budget_order, order), .kind = PROTO_REAL, .flags = PROTO_REQUIRED },
@@ -17,10 +17,10 @@ static const struct proto_field order_fields[] = {
     { PROTO_AT(budget_order, reserved), .kind = PROTO_REAL },
 };
 
-static const struct proto_message order_message = {
-    .name = "BudgetOrder", .size = sizeof(struct budget_order), .fields = order_fields,
-    .n_fields = PROTO_COUNT(order_fields)
-};
+static const struct proto_message order_message = { .name = "BudgetOrder",
+                                                    .size = sizeof(struct budget_order),
+                                                    .fields = order_fields,
+                                                    .n_fields = PROTO_COUNT(order_fields) };
 
 static const struct proto_field view_fields[] = {
     { PROTO_AT(budget_view, dataset), .kind = PROTO_STRING },
@@ -34,10 +34,10 @@ static const struct proto_field view_fields[] = {
     { PROTO_LIST(budget_view, orders), .kind = PROTO_OBJECTS, .message = &order_message },
 };
 
-const struct proto_message budget_view_message = {
-    .name = "Budget", .size = sizeof(struct budget_view), .fields = view_fields,
-    .n_fields = PROTO_COUNT(view_fields)
-};
+const struct proto_message budget_view_message = { .name = "Budget",
+                                                   .size = sizeof(struct budget_view),
+                                                   .fields = view_fields,
+                                                   .n_fields = PROTO_COUNT(view_fields) };
 
 static void frozen_decode(struct proto_decoder *d, const json_t *value, void *member)
 {
@@ -61,14 +61,15 @@ static void frozen_absent(void *member)
     *(int64_t *)member = -1;
 }
 
-static const struct proto_custom frozen_custom = { frozen_decode, frozen_present, frozen_encode,
-                                                   frozen_absent };
+static const struct proto_custom frozen_custom = { frozen_decode, frozen_present,
+                                                   frozen_encode, frozen_absent };
 
 static const struct proto_field change_fields[] = {
-    { PROTO_AT(budget_change, epsilon), .kind = PROTO_REAL, .flags = PROTO_ABOVE, .max = 1e6 },
+    { PROTO_AT(budget_change, epsilon), .kind = PROTO_REAL, .flags = PROTO_ABOVE,
+      .max = 1e6 },
     { PROTO_AT(budget_change, frozen), .kind = PROTO_CUSTOM, .custom = &frozen_custom },
-    { PROTO_AT(budget_change, reason), .kind = PROTO_STRING, .flags = PROTO_REQUIRED, .min = 1,
-      .max = 1024 },
+    { PROTO_AT(budget_change, reason), .kind = PROTO_STRING, .flags = PROTO_REQUIRED,
+      .min = 1, .max = 1024 },
 };
 
 static void change_check(struct proto_decoder *d, void *message)
@@ -78,10 +79,11 @@ static void change_check(struct proto_decoder *d, void *message)
         proto_fail(d, ITEM_MISSING_MEMBER, "needs epsilon, frozen, or both");
 }
 
-const struct proto_message budget_change_message = {
-    .name = "BudgetChange", .size = sizeof(struct budget_change), .fields = change_fields,
-    .n_fields = PROTO_COUNT(change_fields), .check = change_check
-};
+const struct proto_message budget_change_message = { .name = "BudgetChange",
+                                                     .size = sizeof(struct budget_change),
+                                                     .fields = change_fields,
+                                                     .n_fields = PROTO_COUNT(change_fields),
+                                                     .check = change_check };
 
 static const struct proto_field row_fields[] = {
     { PROTO_AT(ledger_row, seq), .kind = PROTO_INT, .flags = PROTO_REQUIRED },
@@ -105,10 +107,10 @@ static const struct proto_field row_fields[] = {
     { PROTO_AT(ledger_row, sha256), .kind = PROTO_STRING },
 };
 
-const struct proto_message ledger_row_message = {
-    .name = "LedgerRow", .size = sizeof(struct ledger_row), .fields = row_fields,
-    .n_fields = PROTO_COUNT(row_fields)
-};
+const struct proto_message ledger_row_message = { .name = "LedgerRow",
+                                                  .size = sizeof(struct ledger_row),
+                                                  .fields = row_fields,
+                                                  .n_fields = PROTO_COUNT(row_fields) };
 
 static const struct proto_field page_fields[] = {
     { .name = "object", .kind = PROTO_CONST, .names = list_text },
@@ -117,10 +119,10 @@ static const struct proto_field page_fields[] = {
     { PROTO_AT(ledger_page, has_more), .kind = PROTO_BOOL, .flags = PROTO_REQUIRED },
 };
 
-const struct proto_message ledger_page_message = {
-    .name = "LedgerPage", .size = sizeof(struct ledger_page), .fields = page_fields,
-    .n_fields = PROTO_COUNT(page_fields)
-};
+const struct proto_message ledger_page_message = { .name = "LedgerPage",
+                                                   .size = sizeof(struct ledger_page),
+                                                   .fields = page_fields,
+                                                   .n_fields = PROTO_COUNT(page_fields) };
 
 PROTO_DEFINE_LENIENT(budget_view, budget_view_message)
 PROTO_DEFINE_STRICT(budget_change, budget_change_message)

@@ -19,13 +19,16 @@ static const char *const split_names[] = { "", "private", "public", NULL };
 #define PATH .kind = PROTO_STRING, .min = 1, .max = 1024
 
 static const struct proto_field files_fields[] = {
-    { PROTO_AT(dataset_files, train_inputs), PATH }, { PROTO_AT(dataset_files, train_labels), PATH },
-    { PROTO_AT(dataset_files, test_inputs), PATH },  { PROTO_AT(dataset_files, test_labels), PATH },
-    { PROTO_AT(dataset_files, train), PATH },        { PROTO_AT(dataset_files, test), PATH },
+    { PROTO_AT(dataset_files, train_inputs), PATH },
+    { PROTO_AT(dataset_files, train_labels), PATH },
+    { PROTO_AT(dataset_files, test_inputs), PATH },
+    { PROTO_AT(dataset_files, test_labels), PATH },
+    { PROTO_AT(dataset_files, train), PATH },
+    { PROTO_AT(dataset_files, test), PATH },
 };
 
-/* a path that stays beneath the data root whatever links do there is the opener's care; here
- * we refuse what no honest client sends */
+/* a path that stays beneath the data root whatever links do there is the opener's care;
+ * here we refuse what no honest client sends */
 static bool path_is_relative(const char *path)
 {
     if (path[0] == '/')
@@ -50,22 +53,23 @@ static void files_check(struct proto_decoder *d, void *message)
     }
 }
 
-static const struct proto_message files_message = {
-    .name = "DatasetFiles", .size = sizeof(struct dataset_files), .fields = files_fields,
-    .n_fields = PROTO_COUNT(files_fields), .check = files_check
-};
+static const struct proto_message files_message = { .name = "DatasetFiles",
+                                                    .size = sizeof(struct dataset_files),
+                                                    .fields = files_fields,
+                                                    .n_fields = PROTO_COUNT(files_fields),
+                                                    .check = files_check };
 
 static const struct proto_field csv_fields[] = {
-    { PROTO_AT(dataset_csv, separator), .kind = PROTO_STRING, .flags = PROTO_DEFAULT, .min = 1,
-      .max = 1, .def_text = "," },
+    { PROTO_AT(dataset_csv, separator), .kind = PROTO_STRING, .flags = PROTO_DEFAULT,
+      .min = 1, .max = 1, .def_text = "," },
     { PROTO_AT(dataset_csv, header), .kind = PROTO_BOOL },
     { PROTO_AT(dataset_csv, label_column), .kind = PROTO_INT, .max = 1e6 },
 };
 
-static const struct proto_message csv_message = {
-    .name = "DatasetCsv", .size = sizeof(struct dataset_csv), .fields = csv_fields,
-    .n_fields = PROTO_COUNT(csv_fields)
-};
+static const struct proto_message csv_message = { .name = "DatasetCsv",
+                                                  .size = sizeof(struct dataset_csv),
+                                                  .fields = csv_fields,
+                                                  .n_fields = PROTO_COUNT(csv_fields) };
 
 static const struct proto_field normalize_fields[] = {
     { PROTO_AT(dataset_normalize, divide_by), .kind = PROTO_REAL,
@@ -83,8 +87,10 @@ static void normalize_check(struct proto_decoder *d, void *message)
 }
 
 static const struct proto_message normalize_message = {
-    .name = "DatasetNormalize", .size = sizeof(struct dataset_normalize),
-    .fields = normalize_fields, .n_fields = PROTO_COUNT(normalize_fields),
+    .name = "DatasetNormalize",
+    .size = sizeof(struct dataset_normalize),
+    .fields = normalize_fields,
+    .n_fields = PROTO_COUNT(normalize_fields),
     .check = normalize_check
 };
 
@@ -98,10 +104,11 @@ static const struct proto_field inputs_fields[] = {
       .tags = K(TOKENS), .min = 1, .max = 1e9 },
 };
 
-static const struct proto_message inputs_message = {
-    .name = "DatasetInputs", .size = sizeof(struct dataset_inputs), .fields = inputs_fields,
-    .n_fields = PROTO_COUNT(inputs_fields), .tag = "kind"
-};
+static const struct proto_message inputs_message = { .name = "DatasetInputs",
+                                                     .size = sizeof(struct dataset_inputs),
+                                                     .fields = inputs_fields,
+                                                     .n_fields = PROTO_COUNT(inputs_fields),
+                                                     .tag = "kind" };
 
 static const struct proto_field budget_fields[] = {
     { PROTO_AT(dataset_budget, epsilon), .kind = PROTO_REAL,
@@ -111,12 +118,15 @@ static const struct proto_field budget_fields[] = {
 };
 
 static const struct proto_message dataset_budget_message = {
-    .name = "DatasetBudget", .size = sizeof(struct dataset_budget), .fields = budget_fields,
+    .name = "DatasetBudget",
+    .size = sizeof(struct dataset_budget),
+    .fields = budget_fields,
     .n_fields = PROTO_COUNT(budget_fields)
 };
 
 static const struct proto_field spec_fields[] = {
-    { PROTO_AT(dataset_spec, name), .kind = PROTO_STRING, .flags = PROTO_REQUIRED | PROTO_NAME },
+    { PROTO_AT(dataset_spec, name), .kind = PROTO_STRING,
+      .flags = PROTO_REQUIRED | PROTO_NAME },
     { PROTO_AT(dataset_spec, description), .kind = PROTO_STRING, .max = 4096 },
     { PROTO_AT(dataset_spec, format), .kind = PROTO_ENUM, .flags = PROTO_REQUIRED,
       .names = format_names },
@@ -129,7 +139,8 @@ static const struct proto_field spec_fields[] = {
       .max = 1e6 },
     { PROTO_AT(dataset_spec, nominal_size), .kind = PROTO_INT, .flags = PROTO_NULLABLE,
       .min = 1, .max = 1e12 },
-    { PROTO_AT(dataset_spec, normalize), .kind = PROTO_EMBED, .message = &normalize_message },
+    { PROTO_AT(dataset_spec, normalize), .kind = PROTO_EMBED,
+      .message = &normalize_message },
     { PROTO_AT(dataset_spec, budget), .kind = PROTO_OBJECT, .flags = PROTO_NULLABLE,
       .message = &dataset_budget_message },
     { PROTO_AT(dataset_spec, telemetry), .kind = PROTO_ENUM, .flags = PROTO_DEFAULT,
@@ -138,7 +149,8 @@ static const struct proto_field spec_fields[] = {
       .flags = PROTO_DEFAULT | PROTO_ABOVE, .max = 1e9, .def = 8 },
     { PROTO_AT(dataset_spec, test_split), .kind = PROTO_ENUM, .flags = PROTO_DEFAULT,
       .def = SPLIT_PRIVATE, .names = split_names },
-    { .name = "public", .offset = offsetof(struct dataset_spec, is_public),
+    { .name = "public",
+      .offset = offsetof(struct dataset_spec, is_public),
       .kind = PROTO_BOOL },
     { PROTO_AT(dataset_spec, unit), .kind = PROTO_ENUM, .flags = PROTO_DEFAULT,
       .def = PRIVACY_UNIT_RECORD, .names = unit_names },
@@ -153,7 +165,8 @@ static void spec_check(struct proto_decoder *d, void *message)
 {
     const struct dataset_spec *s = message;
     const struct dataset_files *f = &s->files;
-    bool csv = s->format == DATASET_CSV, arrays = s->format == DATASET_IDX || s->format == DATASET_NPY;
+    bool csv = s->format == DATASET_CSV,
+         arrays = s->format == DATASET_IDX || s->format == DATASET_NPY;
     path_push_name(&d->path, "files");
     if (csv && !f->train)
         proto_fail_member(d, "train", ITEM_MISSING_MEMBER, "is missing");
@@ -164,16 +177,20 @@ static void spec_check(struct proto_decoder *d, void *message)
     if (arrays && (f->train || f->test))
         proto_fail(d, ITEM_NOT_APPLICABLE, "train and test belong to format csv");
     if (!both_or_none(f->test_inputs, f->test_labels))
-        proto_fail(d, ITEM_MISSING_MEMBER, "needs both of test_inputs and test_labels, or none");
+        proto_fail(d, ITEM_MISSING_MEMBER,
+                   "needs both of test_inputs and test_labels, or none");
     path_pop(&d->path);
     if (!s->budget && !s->is_public)
-        proto_fail_member(d, "budget", ITEM_MISSING_MEMBER, "is needed unless the data is public");
+        proto_fail_member(d, "budget", ITEM_MISSING_MEMBER,
+                          "is needed unless the data is public");
 }
 
-const struct proto_message dataset_spec_message = {
-    .name = "DatasetSpec", .size = sizeof(struct dataset_spec), .fields = spec_fields,
-    .n_fields = PROTO_COUNT(spec_fields), .tag = "format", .check = spec_check
-};
+const struct proto_message dataset_spec_message = { .name = "DatasetSpec",
+                                                    .size = sizeof(struct dataset_spec),
+                                                    .fields = spec_fields,
+                                                    .n_fields = PROTO_COUNT(spec_fields),
+                                                    .tag = "format",
+                                                    .check = spec_check };
 
 static const struct proto_field view_fields[] = {
     { PROTO_AT(dataset_view, id), .kind = PROTO_STRING, .flags = PROTO_REQUIRED },
@@ -184,11 +201,13 @@ static const struct proto_field view_fields[] = {
     { PROTO_AT(dataset_view, classes), .kind = PROTO_INT, .flags = PROTO_NULLABLE },
     { PROTO_AT(dataset_view, nominal_size), .kind = PROTO_INT },
     { PROTO_AT(dataset_view, test_size), .kind = PROTO_INT },
-    { PROTO_AT(dataset_view, normalize), .kind = PROTO_EMBED, .message = &normalize_message },
+    { PROTO_AT(dataset_view, normalize), .kind = PROTO_EMBED,
+      .message = &normalize_message },
     { PROTO_AT(dataset_view, telemetry), .kind = PROTO_ENUM, .names = telemetry_names },
     { PROTO_AT(dataset_view, loss_bound), .kind = PROTO_REAL },
     { PROTO_AT(dataset_view, test_split), .kind = PROTO_ENUM, .names = split_names },
-    { .name = "public", .offset = offsetof(struct dataset_view, is_public),
+    { .name = "public",
+      .offset = offsetof(struct dataset_view, is_public),
       .kind = PROTO_BOOL },
     { PROTO_AT(dataset_view, unit), .kind = PROTO_ENUM, .names = unit_names },
     { PROTO_AT(dataset_view, sha256), .kind = PROTO_STRING },
@@ -198,10 +217,10 @@ static const struct proto_field view_fields[] = {
       .message = &budget_view_message },
 };
 
-const struct proto_message dataset_view_message = {
-    .name = "Dataset", .size = sizeof(struct dataset_view), .fields = view_fields,
-    .n_fields = PROTO_COUNT(view_fields)
-};
+const struct proto_message dataset_view_message = { .name = "Dataset",
+                                                    .size = sizeof(struct dataset_view),
+                                                    .fields = view_fields,
+                                                    .n_fields = PROTO_COUNT(view_fields) };
 
 static const struct proto_field page_fields[] = {
     { .name = "object", .kind = PROTO_CONST, .names = list_text },
@@ -210,10 +229,10 @@ static const struct proto_field page_fields[] = {
     { PROTO_AT(dataset_page, has_more), .kind = PROTO_BOOL, .flags = PROTO_REQUIRED },
 };
 
-const struct proto_message dataset_page_message = {
-    .name = "DatasetPage", .size = sizeof(struct dataset_page), .fields = page_fields,
-    .n_fields = PROTO_COUNT(page_fields)
-};
+const struct proto_message dataset_page_message = { .name = "DatasetPage",
+                                                    .size = sizeof(struct dataset_page),
+                                                    .fields = page_fields,
+                                                    .n_fields = PROTO_COUNT(page_fields) };
 
 PROTO_DEFINE_STRICT(dataset_spec, dataset_spec_message)
 PROTO_DEFINE_LENIENT(dataset_view, dataset_view_message)

@@ -18,8 +18,8 @@ void proto_fail(struct proto_decoder *d, enum problem_item_code code, const char
     problem_add(d->problem, path_text(&d->path, pointer), code, "%s", what);
 }
 
-void proto_fail_member(struct proto_decoder *d, const char *member, enum problem_item_code code,
-                       const char *fmt, ...)
+void proto_fail_member(struct proto_decoder *d, const char *member,
+                       enum problem_item_code code, const char *fmt, ...)
 {
     char what[PROBLEM_MESSAGE_MAX];
     va_list args;
@@ -57,7 +57,8 @@ int proto_enum_parse(const char *const *names, const char *text)
 
 bool proto_name_valid(const char *text)
 {
-    static const char inner[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    static const char inner[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     size_t n = strlen(text);
     if (n == 0 || n > 64 || !strchr(inner, text[0]))
         return false;
@@ -77,26 +78,14 @@ static void field_default(const struct proto_field *f, void *value)
     unsigned char *at = (unsigned char *)value + f->offset;
     bool given = f->flags & PROTO_DEFAULT;
     switch (f->kind) {
-    case PROTO_BOOL:
-        *(bool *)at = given && f->def != 0;
-        break;
+    case PROTO_BOOL: *(bool *)at = given && f->def != 0; break;
     case PROTO_INT:
-    case PROTO_TIME:
-        *(int64_t *)at = given ? (int64_t)f->def : -1;
-        break;
+    case PROTO_TIME: *(int64_t *)at = given ? (int64_t)f->def : -1; break;
     case PROTO_REAL:
-    case PROTO_DURATION:
-        *(double *)at = given ? f->def : NAN;
-        break;
-    case PROTO_ENUM:
-        memcpy(at, &(int){ given ? (int)f->def : 0 }, sizeof(int));
-        break;
-    case PROTO_STRING:
-        *(const char **)at = given ? f->def_text : NULL;
-        break;
-    case PROTO_EMBED:
-        proto_defaults(f->message, at, 0);
-        break;
+    case PROTO_DURATION: *(double *)at = given ? f->def : NAN; break;
+    case PROTO_ENUM: memcpy(at, &(int){ given ? (int)f->def : 0 }, sizeof(int)); break;
+    case PROTO_STRING: *(const char **)at = given ? f->def_text : NULL; break;
+    case PROTO_EMBED: proto_defaults(f->message, at, 0); break;
     case PROTO_OBJECT:
     case PROTO_OBJECTS:
     case PROTO_STRINGS:
@@ -110,8 +99,7 @@ static void field_default(const struct proto_field *f, void *value)
         if (f->custom->absent)
             f->custom->absent(at);
         break;
-    case PROTO_CONST:
-        break;
+    case PROTO_CONST: break;
     }
 }
 
@@ -124,12 +112,13 @@ void proto_defaults(const struct proto_message *message, void *value, int tag)
 
 static const char *json_type_name(const json_t *value)
 {
-    static const char *const names[] = { "an object", "a list",  "a string", "an integer",
+    static const char *const names[] = { "an object", "a list", "a string", "an integer",
                                          "a number",  "a bool", "a bool",   "null" };
     return names[json_typeof(value)];
 }
 
-static bool expect_type(struct proto_decoder *d, const json_t *value, bool ok, const char *what)
+static bool expect_type(struct proto_decoder *d, const json_t *value, bool ok,
+                        const char *what)
 {
     if (!ok)
         proto_fail(d, ITEM_WRONG_TYPE, "must be %s, is %s", what, json_type_name(value));
@@ -147,16 +136,18 @@ static bool expect_range(struct proto_decoder *d, const struct proto_field *f, d
         return true;
     char bound[PROTO_REAL_MAX];
     if (low)
-        proto_fail(d, ITEM_OUT_OF_RANGE, "must be %s %s", f->flags & PROTO_ABOVE ? "above" : "at least",
+        proto_fail(d, ITEM_OUT_OF_RANGE, "must be %s %s",
+                   f->flags & PROTO_ABOVE ? "above" : "at least",
                    proto_real_text(min, bound));
     else
-        proto_fail(d, ITEM_OUT_OF_RANGE, "must be %s %s", f->flags & PROTO_BELOW ? "below" : "at most",
+        proto_fail(d, ITEM_OUT_OF_RANGE, "must be %s %s",
+                   f->flags & PROTO_BELOW ? "below" : "at most",
                    proto_real_text(max, bound));
     return false;
 }
 
-static void decode_int(struct proto_decoder *d, const struct proto_field *f, const json_t *value,
-                       int64_t *out)
+static void decode_int(struct proto_decoder *d, const struct proto_field *f,
+                       const json_t *value, int64_t *out)
 {
     if (!expect_type(d, value, json_is_integer(value), "an integer"))
         return;
@@ -183,7 +174,8 @@ static void decode_duration(struct proto_decoder *d, const struct proto_field *f
     double v;
     if (json_is_string(value)) {
         if (proto_duration_parse(json_string_value(value), &v)) {
-            proto_fail(d, ITEM_INVALID_VALUE, "must be seconds or a text like \"30s\" or \"5m\"");
+            proto_fail(d, ITEM_INVALID_VALUE,
+                       "must be seconds or a text like \"30s\" or \"5m\"");
             return;
         }
         if (expect_range(d, f, v, f->min, f->max))
@@ -193,7 +185,8 @@ static void decode_duration(struct proto_decoder *d, const struct proto_field *f
     decode_real(d, f, value, out);
 }
 
-static bool string_fits(struct proto_decoder *d, const json_t *value, double min, double max)
+static bool string_fits(struct proto_decoder *d, const json_t *value, double min,
+                        double max)
 {
     double n = (double)json_string_length(value);
     if (max > 0 && n > max) {
@@ -215,7 +208,8 @@ static void decode_string(struct proto_decoder *d, const struct proto_field *f,
         return;
     if ((f->flags & PROTO_NAME) && !proto_name_valid(json_string_value(value))) {
         proto_fail(d, ITEM_INVALID_VALUE,
-                   "must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit");
+                   "must be 1 to 64 letters, digits, '.', '_' or '-', the first a letter "
+                   "or digit");
         return;
     }
     *out = proto_copy_string(d, value);
@@ -229,7 +223,8 @@ static void names_text(const char *const *names, char *buf, size_t size)
         n += (size_t)snprintf(buf + n, size - n, "%s%s", i > 1 ? ", " : "", names[i]);
 }
 
-static int decode_enum(struct proto_decoder *d, const struct proto_field *f, const json_t *value)
+static int decode_enum(struct proto_decoder *d, const struct proto_field *f,
+                       const json_t *value)
 {
     if (!expect_type(d, value, json_is_string(value), "a string"))
         return 0;
@@ -250,7 +245,8 @@ static void decode_time(struct proto_decoder *d, const json_t *value, int64_t *o
         proto_fail(d, ITEM_INVALID_VALUE, "must be a time like 2024-02-29T12:00:00Z");
 }
 
-static bool list_fits(struct proto_decoder *d, const struct proto_field *f, const json_t *value)
+static bool list_fits(struct proto_decoder *d, const struct proto_field *f,
+                      const json_t *value)
 {
     if (!expect_type(d, value, json_is_array(value), "a list"))
         return false;
@@ -315,27 +311,13 @@ static void decode_value(struct proto_decoder *d, const struct proto_field *f,
         if (expect_type(d, value, json_is_boolean(value), "true or false"))
             *(bool *)at = json_is_true(value);
         break;
-    case PROTO_INT:
-        decode_int(d, f, value, at);
-        break;
-    case PROTO_REAL:
-        decode_real(d, f, value, at);
-        break;
-    case PROTO_DURATION:
-        decode_duration(d, f, value, at);
-        break;
-    case PROTO_STRING:
-        decode_string(d, f, value, at);
-        break;
-    case PROTO_ENUM:
-        memcpy(at, &(int){ decode_enum(d, f, value) }, sizeof(int));
-        break;
-    case PROTO_TIME:
-        decode_time(d, value, at);
-        break;
-    case PROTO_EMBED:
-        proto_decode_object(d, f->message, value, at);
-        break;
+    case PROTO_INT: decode_int(d, f, value, at); break;
+    case PROTO_REAL: decode_real(d, f, value, at); break;
+    case PROTO_DURATION: decode_duration(d, f, value, at); break;
+    case PROTO_STRING: decode_string(d, f, value, at); break;
+    case PROTO_ENUM: memcpy(at, &(int){ decode_enum(d, f, value) }, sizeof(int)); break;
+    case PROTO_TIME: decode_time(d, value, at); break;
+    case PROTO_EMBED: proto_decode_object(d, f->message, value, at); break;
     case PROTO_OBJECT:
         *(void **)at = proto_alloc(d, 1, f->message->size);
         if (*(void **)at)
@@ -344,17 +326,13 @@ static void decode_value(struct proto_decoder *d, const struct proto_field *f,
     case PROTO_OBJECTS:
     case PROTO_STRINGS:
     case PROTO_INTS:
-    case PROTO_REALS:
-        decode_list(d, f, value, message);
-        break;
+    case PROTO_REALS: decode_list(d, f, value, message); break;
     case PROTO_CONST:
         if (expect_type(d, value, json_is_string(value), "a string") &&
             strcmp(json_string_value(value), f->names[0]) != 0)
             proto_fail(d, ITEM_INVALID_VALUE, "must be \"%s\"", f->names[0]);
         break;
-    case PROTO_CUSTOM:
-        f->custom->decode(d, value, at);
-        break;
+    case PROTO_CUSTOM: f->custom->decode(d, value, at); break;
     }
 }
 
@@ -391,7 +369,8 @@ static size_t name_distance(const char *a, const char *b)
     return row[n];
 }
 
-static const char *name_suggest(const struct proto_message *message, const char *name, int tag)
+static const char *name_suggest(const struct proto_message *message, const char *name,
+                                int tag)
 {
     const char *found = NULL;
     size_t best = SUGGEST_DISTANCE + 1;
@@ -464,7 +443,8 @@ void proto_decode_object(struct proto_decoder *d, const struct proto_message *me
     if (tag < 0)
         return;
     proto_defaults(message, value, tag);
-    json_object_foreach((json_t *)(uintptr_t)object, name, member) {
+    json_object_foreach((json_t *)(uintptr_t)object, name, member)
+    {
         const struct proto_field *f = field_find(message, name, tag);
         if (f) {
             path_push_name(&d->path, name);
@@ -476,7 +456,8 @@ void proto_decode_object(struct proto_decoder *d, const struct proto_message *me
     }
     for (size_t i = 0; i < message->n_fields; i++) {
         const struct proto_field *f = &message->fields[i];
-        if ((f->flags & PROTO_REQUIRED) && applies(f, tag) && !json_object_get(object, f->name))
+        if ((f->flags & PROTO_REQUIRED) && applies(f, tag) &&
+            !json_object_get(object, f->name))
             proto_fail_member(d, f->name, ITEM_MISSING_MEMBER, "is missing");
     }
     bool clean = d->problem->n_errors == errors && errors < PROBLEM_ITEMS_MAX && !d->nomem;
@@ -511,7 +492,8 @@ int proto_decode(const struct proto_message *message, bool lenient, const char *
     int r = proto_read(&root, text, len, p);
     if (r)
         return r;
-    struct proto_decoder d = { .pool = pool_create(message->size), .problem = p,
+    struct proto_decoder d = { .pool = pool_create(message->size),
+                               .problem = p,
                                .lenient = lenient };
     if (d.pool)
         proto_decode_object(&d, message, root, pool_root(d.pool));

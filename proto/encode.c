@@ -13,30 +13,22 @@ static int read_enum(const void *at)
 static bool field_present(const struct proto_field *f, const unsigned char *at)
 {
     switch (f->kind) {
-    case PROTO_BOOL:
-        return *(const bool *)at || !(f->flags & PROTO_OMIT_FALSE);
-    case PROTO_INT:
-        return *(const int64_t *)at != -1 || f->min < 0;
-    case PROTO_TIME:
-        return *(const int64_t *)at >= 0;
+    case PROTO_BOOL: return *(const bool *)at || !(f->flags & PROTO_OMIT_FALSE);
+    case PROTO_INT: return *(const int64_t *)at != -1 || f->min < 0;
+    case PROTO_TIME: return *(const int64_t *)at >= 0;
     case PROTO_REAL:
-    case PROTO_DURATION:
-        return !isnan(*(const double *)at);
-    case PROTO_ENUM:
-        return read_enum(at) != 0;
+    case PROTO_DURATION: return !isnan(*(const double *)at);
+    case PROTO_ENUM: return read_enum(at) != 0;
     case PROTO_STRING:
-    case PROTO_OBJECT:
-        return *(const void *const *)at != NULL;
+    case PROTO_OBJECT: return *(const void *const *)at != NULL;
     case PROTO_OBJECTS:
     case PROTO_STRINGS:
     case PROTO_INTS:
     case PROTO_REALS:
         return *(const void *const *)at != NULL || (f->flags & PROTO_REQUIRED);
-    case PROTO_CUSTOM:
-        return f->custom->present(at);
+    case PROTO_CUSTOM: return f->custom->present(at);
     case PROTO_EMBED:
-    case PROTO_CONST:
-        break;
+    case PROTO_CONST: break;
     }
     return true;
 }
@@ -64,45 +56,26 @@ static void encode_value(const struct proto_field *f, struct proto_writer *w,
     const unsigned char *at = message + f->offset;
     char buf[PROTO_TIME_MAX > PROTO_REAL_MAX ? PROTO_TIME_MAX : PROTO_REAL_MAX];
     switch (f->kind) {
-    case PROTO_BOOL:
-        writer_bool(w, *(const bool *)at);
-        break;
-    case PROTO_INT:
-        writer_int(w, *(const int64_t *)at);
-        break;
-    case PROTO_REAL:
-        writer_real(w, *(const double *)at);
-        break;
+    case PROTO_BOOL: writer_bool(w, *(const bool *)at); break;
+    case PROTO_INT: writer_int(w, *(const int64_t *)at); break;
+    case PROTO_REAL: writer_real(w, *(const double *)at); break;
     case PROTO_DURATION:
         writer_string(w, proto_duration_text(*(const double *)at, buf));
         break;
-    case PROTO_TIME:
-        writer_string(w, proto_time_text(*(const int64_t *)at, buf));
-        break;
-    case PROTO_ENUM:
-        writer_string(w, f->names[read_enum(at)]);
-        break;
-    case PROTO_STRING:
-        writer_string(w, *(const char *const *)at);
-        break;
-    case PROTO_EMBED:
-        proto_encode_into(f->message, w, at);
-        break;
-    case PROTO_OBJECT:
-        proto_encode_into(f->message, w, *(const void *const *)at);
-        break;
+    case PROTO_TIME: writer_string(w, proto_time_text(*(const int64_t *)at, buf)); break;
+    case PROTO_ENUM: writer_string(w, f->names[read_enum(at)]); break;
+    case PROTO_STRING: writer_string(w, *(const char *const *)at); break;
+    case PROTO_EMBED: proto_encode_into(f->message, w, at); break;
+    case PROTO_OBJECT: proto_encode_into(f->message, w, *(const void *const *)at); break;
     case PROTO_OBJECTS:
     case PROTO_STRINGS:
     case PROTO_INTS:
     case PROTO_REALS:
-        encode_list(f, w, *(const void *const *)at, *(const size_t *)(message + f->count_offset));
+        encode_list(f, w, *(const void *const *)at,
+                    *(const size_t *)(message + f->count_offset));
         break;
-    case PROTO_CONST:
-        writer_string(w, f->names[0]);
-        break;
-    case PROTO_CUSTOM:
-        f->custom->encode(w, at);
-        break;
+    case PROTO_CONST: writer_string(w, f->names[0]); break;
+    case PROTO_CUSTOM: f->custom->encode(w, at); break;
     }
 }
 

@@ -7,24 +7,25 @@
 
 #define E(type) (1u << EVENT_##type)
 
-static const char *const event_names[] = { "",        "status",   "step", "eval", "checkpoint",
-                                           "warning", "artifact", "end",  NULL };
+static const char *const event_names[] = { "",         "status",     "step",
+                                           "eval",     "checkpoint", "warning",
+                                           "artifact", "end",        NULL };
 
-const char *const warning_code_names[] = {
-    "",
+const char *const warning_code_names[] = { "",
 #define WARNING(name, text, sentence) text,
 #include "proto/error.inc"
-    NULL
-};
+                                           NULL };
 
 #define AT(member, text) .name = text, .offset = offsetof(struct event, member)
 
 static const struct proto_field event_fields[] = {
     { AT(id, "id"), .kind = PROTO_INT },
-    { AT(type, "event"), .kind = PROTO_ENUM, .flags = PROTO_REQUIRED, .names = event_names },
+    { AT(type, "event"), .kind = PROTO_ENUM, .flags = PROTO_REQUIRED,
+      .names = event_names },
     { AT(at, "at"), .kind = PROTO_TIME },
 
-    { AT(status.from, "from"), .kind = PROTO_ENUM, .tags = E(STATUS), .names = job_status_names },
+    { AT(status.from, "from"), .kind = PROTO_ENUM, .tags = E(STATUS),
+      .names = job_status_names },
     { AT(status.to, "to"), .kind = PROTO_ENUM, .flags = PROTO_REQUIRED, .tags = E(STATUS),
       .names = job_status_names },
     { AT(status.reason, "reason"), .kind = PROTO_ENUM, .tags = E(STATUS),
@@ -33,7 +34,8 @@ static const struct proto_field event_fields[] = {
 
     { AT(step.step, "step"), .kind = PROTO_INT, .flags = PROTO_REQUIRED, .tags = E(STEP) },
     { AT(step.of, "of"), .kind = PROTO_INT, .flags = PROTO_REQUIRED, .tags = E(STEP) },
-    { AT(step.epoch, "epoch"), .kind = PROTO_REAL, .flags = PROTO_NULLABLE, .tags = E(STEP) },
+    { AT(step.epoch, "epoch"), .kind = PROTO_REAL, .flags = PROTO_NULLABLE,
+      .tags = E(STEP) },
     { AT(step.loss, "loss"), .kind = PROTO_REAL, .flags = PROTO_NULLABLE, .tags = E(STEP) },
     { AT(step.clip_fraction, "clip_fraction"), .kind = PROTO_REAL, .flags = PROTO_NULLABLE,
       .tags = E(STEP) },
@@ -50,9 +52,10 @@ static const struct proto_field event_fields[] = {
     { AT(step.delta, "delta"), .kind = PROTO_REAL, .tags = E(STEP) },
     { AT(step.expected_batch_size, "expected_batch_size"), .kind = PROTO_REAL,
       .tags = E(STEP) },
-    { AT(step.examples_per_s, "examples_per_s"), .kind = PROTO_REAL, .flags = PROTO_NULLABLE,
+    { AT(step.examples_per_s, "examples_per_s"), .kind = PROTO_REAL,
+      .flags = PROTO_NULLABLE, .tags = E(STEP) },
+    { AT(step.eta_s, "eta_s"), .kind = PROTO_REAL, .flags = PROTO_NULLABLE,
       .tags = E(STEP) },
-    { AT(step.eta_s, "eta_s"), .kind = PROTO_REAL, .flags = PROTO_NULLABLE, .tags = E(STEP) },
     { AT(step.is_private, "private"), .kind = PROTO_BOOL, .flags = PROTO_OMIT_FALSE,
       .tags = E(STEP) },
 
@@ -67,8 +70,8 @@ static const struct proto_field event_fields[] = {
     { AT(checkpoint.bytes, "bytes"), .kind = PROTO_INT, .tags = E(CHECKPOINT) },
     { AT(checkpoint.sha256, "sha256"), .kind = PROTO_STRING, .tags = E(CHECKPOINT) },
 
-    { AT(warning.code, "code"), .kind = PROTO_ENUM, .flags = PROTO_REQUIRED, .tags = E(WARNING),
-      .names = warning_code_names },
+    { AT(warning.code, "code"), .kind = PROTO_ENUM, .flags = PROTO_REQUIRED,
+      .tags = E(WARNING), .names = warning_code_names },
     { AT(warning.message, "message"), .kind = PROTO_STRING, .tags = E(WARNING) },
 
     { AT(artifact.name, "name"), .kind = PROTO_STRING, .flags = PROTO_REQUIRED,
@@ -78,13 +81,15 @@ static const struct proto_field event_fields[] = {
 
     { AT(end.status, "status"), .kind = PROTO_ENUM, .flags = PROTO_REQUIRED, .tags = E(END),
       .names = job_status_names },
-    { AT(end.reason, "reason"), .kind = PROTO_ENUM, .tags = E(END), .names = job_reason_names },
+    { AT(end.reason, "reason"), .kind = PROTO_ENUM, .tags = E(END),
+      .names = job_reason_names },
 };
 
-const struct proto_message event_message = {
-    .name = "Event", .size = sizeof(struct event), .fields = event_fields,
-    .n_fields = PROTO_COUNT(event_fields), .tag = "event"
-};
+const struct proto_message event_message = { .name = "Event",
+                                             .size = sizeof(struct event),
+                                             .fields = event_fields,
+                                             .n_fields = PROTO_COUNT(event_fields),
+                                             .tag = "event" };
 
 static const struct proto_field page_fields[] = {
     { .name = "object", .kind = PROTO_CONST, .names = list_text },
@@ -93,10 +98,10 @@ static const struct proto_field page_fields[] = {
     { PROTO_AT(event_page, has_more), .kind = PROTO_BOOL, .flags = PROTO_REQUIRED },
 };
 
-const struct proto_message event_page_message = {
-    .name = "EventPage", .size = sizeof(struct event_page), .fields = page_fields,
-    .n_fields = PROTO_COUNT(page_fields)
-};
+const struct proto_message event_page_message = { .name = "EventPage",
+                                                  .size = sizeof(struct event_page),
+                                                  .fields = page_fields,
+                                                  .n_fields = PROTO_COUNT(page_fields) };
 
 PROTO_DEFINE_LENIENT(event_page, event_page_message)
 PROTO_DEFINE_LENIENT(event, event_message)

@@ -7,16 +7,14 @@
 
 const char *const list_text[] = { "list", NULL };
 
-const char *const job_status_names[] = { "",           "queued",    "running", "paused",
-                                         "cancelling", "succeeded", "failed",  "cancelled",
-                                         NULL };
+const char *const job_status_names[] = { "",       "queued",     "running",
+                                         "paused", "cancelling", "succeeded",
+                                         "failed", "cancelled",  NULL };
 
-const char *const job_reason_names[] = {
-    "",
+const char *const job_reason_names[] = { "",
 #define REASON(name, text, sentence) text,
 #include "proto/error.inc"
-    NULL
-};
+                                         NULL };
 
 static const struct proto_field progress_fields[] = {
     { PROTO_AT(job_progress, step), .kind = PROTO_INT, .flags = PROTO_REQUIRED },
@@ -26,10 +24,11 @@ static const struct proto_field progress_fields[] = {
     { PROTO_AT(job_progress, eta_s), .kind = PROTO_REAL, .flags = PROTO_NULLABLE },
 };
 
-static const struct proto_message progress_message = {
-    .name = "JobProgress", .size = sizeof(struct job_progress), .fields = progress_fields,
-    .n_fields = PROTO_COUNT(progress_fields)
-};
+static const struct proto_message progress_message = { .name = "JobProgress",
+                                                       .size = sizeof(struct job_progress),
+                                                       .fields = progress_fields,
+                                                       .n_fields =
+                                                           PROTO_COUNT(progress_fields) };
 
 static const struct proto_field metrics_fields[] = {
     { PROTO_AT(job_metrics, step), .kind = PROTO_INT },
@@ -39,14 +38,17 @@ static const struct proto_field metrics_fields[] = {
     { PROTO_AT(job_metrics, eval_step), .kind = PROTO_INT },
     { PROTO_AT(job_metrics, eval_loss), .kind = PROTO_REAL, .flags = PROTO_NULLABLE },
     { PROTO_AT(job_metrics, eval_accuracy), .kind = PROTO_REAL, .flags = PROTO_NULLABLE },
-    { .name = "private", .offset = offsetof(struct job_metrics, is_private),
-      .kind = PROTO_BOOL, .flags = PROTO_OMIT_FALSE },
+    { .name = "private",
+      .offset = offsetof(struct job_metrics, is_private),
+      .kind = PROTO_BOOL,
+      .flags = PROTO_OMIT_FALSE },
 };
 
-static const struct proto_message metrics_message = {
-    .name = "JobMetrics", .size = sizeof(struct job_metrics), .fields = metrics_fields,
-    .n_fields = PROTO_COUNT(metrics_fields)
-};
+static const struct proto_message metrics_message = { .name = "JobMetrics",
+                                                      .size = sizeof(struct job_metrics),
+                                                      .fields = metrics_fields,
+                                                      .n_fields =
+                                                          PROTO_COUNT(metrics_fields) };
 
 static const struct proto_field cost_fields[] = {
     { PROTO_AT(privacy_cost, epsilon), .kind = PROTO_REAL,
@@ -54,17 +56,18 @@ static const struct proto_field cost_fields[] = {
     { PROTO_AT(privacy_cost, delta), .kind = PROTO_REAL, .flags = PROTO_REQUIRED },
     { PROTO_AT(privacy_cost, accountant), .kind = PROTO_ENUM, .flags = PROTO_REQUIRED,
       .names = accountant_names },
-    { PROTO_AT(privacy_cost, noise_multiplier), .kind = PROTO_REAL, .flags = PROTO_REQUIRED },
+    { PROTO_AT(privacy_cost, noise_multiplier), .kind = PROTO_REAL,
+      .flags = PROTO_REQUIRED },
     { PROTO_AT(privacy_cost, sample_rate), .kind = PROTO_REAL, .flags = PROTO_REQUIRED },
     { PROTO_AT(privacy_cost, steps), .kind = PROTO_INT, .flags = PROTO_REQUIRED },
     { PROTO_AT(privacy_cost, poisson_sampling), .kind = PROTO_BOOL },
     { PROTO_AT(privacy_cost, epsilon_at_end), .kind = PROTO_REAL, .flags = PROTO_NULLABLE },
 };
 
-static const struct proto_message cost_message = {
-    .name = "PrivacyCost", .size = sizeof(struct privacy_cost), .fields = cost_fields,
-    .n_fields = PROTO_COUNT(cost_fields)
-};
+static const struct proto_message cost_message = { .name = "PrivacyCost",
+                                                   .size = sizeof(struct privacy_cost),
+                                                   .fields = cost_fields,
+                                                   .n_fields = PROTO_COUNT(cost_fields) };
 
 static const struct proto_field job_fields[] = {
     { PROTO_AT(job_view, id), .kind = PROTO_STRING, .flags = PROTO_REQUIRED },
@@ -91,10 +94,10 @@ static const struct proto_field job_fields[] = {
     { PROTO_AT(job_view, spec), .kind = PROTO_OBJECT, .message = &job_spec_message },
 };
 
-const struct proto_message job_view_message = {
-    .name = "Job", .size = sizeof(struct job_view), .fields = job_fields,
-    .n_fields = PROTO_COUNT(job_fields)
-};
+const struct proto_message job_view_message = { .name = "Job",
+                                                .size = sizeof(struct job_view),
+                                                .fields = job_fields,
+                                                .n_fields = PROTO_COUNT(job_fields) };
 
 static const struct proto_field page_fields[] = {
     { .name = "object", .kind = PROTO_CONST, .names = list_text },
@@ -103,10 +106,10 @@ static const struct proto_field page_fields[] = {
     { PROTO_AT(job_page, has_more), .kind = PROTO_BOOL, .flags = PROTO_REQUIRED },
 };
 
-const struct proto_message job_page_message = {
-    .name = "JobPage", .size = sizeof(struct job_page), .fields = page_fields,
-    .n_fields = PROTO_COUNT(page_fields)
-};
+const struct proto_message job_page_message = { .name = "JobPage",
+                                                .size = sizeof(struct job_page),
+                                                .fields = page_fields,
+                                                .n_fields = PROTO_COUNT(page_fields) };
 
 PROTO_DEFINE_LENIENT(job_view, job_view_message)
 PROTO_DEFINE_LENIENT(job_page, job_page_message)
@@ -137,7 +140,8 @@ void privacy_cost_init(struct privacy_cost *cost)
 
 const char *job_status_name(enum job_status status)
 {
-    return (unsigned)status < PROTO_COUNT(job_status_names) - 1 ? job_status_names[status] : "";
+    return (unsigned)status < PROTO_COUNT(job_status_names) - 1 ? job_status_names[status]
+                                                                : "";
 }
 
 enum job_status job_status_parse(const char *text)

@@ -8,8 +8,8 @@
 
 #define STEPS_MAX 1e9
 
-const char *const grad_sample_mode_names[] = { "",   "hooks", "functorch",
-                                               "ew", "ghost", "auto", NULL };
+const char *const grad_sample_mode_names[] = { "",      "hooks", "functorch", "ew",
+                                               "ghost", "auto",  NULL };
 
 int device_spec_parse(struct device_spec *device, const char *text)
 {
@@ -23,7 +23,8 @@ int device_spec_parse(struct device_spec *device, const char *text)
     } else {
         const char *digits = text + 5;
         if (strncmp(text, "cuda:", 5) != 0 || !digits[0] || strlen(digits) > 3 ||
-            strspn(digits, "0123456789") != strlen(digits) || (digits[0] == '0' && digits[1]))
+            strspn(digits, "0123456789") != strlen(digits) ||
+            (digits[0] == '0' && digits[1]))
             return -1;
         parsed.kind = DEVICE_CUDA;
         parsed.index = 0;
@@ -70,23 +71,25 @@ static void device_default(void *member)
 }
 
 const struct proto_custom device_custom = { device_decode, device_present, device_encode,
-                                                   device_default };
+                                            device_default };
 
 static const struct proto_field telemetry_fields[] = {
     { PROTO_AT(telemetry_spec, loss_bound), .kind = PROTO_REAL,
       .flags = PROTO_ABOVE | PROTO_NULLABLE, .max = 1e9 },
-    { PROTO_AT(telemetry_spec, share), .kind = PROTO_REAL, .flags = PROTO_DEFAULT | PROTO_ABOVE,
-      .max = 0.5, .def = 0.02 },
+    { PROTO_AT(telemetry_spec, share), .kind = PROTO_REAL,
+      .flags = PROTO_DEFAULT | PROTO_ABOVE, .max = 0.5, .def = 0.02 },
 };
 
-static const struct proto_message telemetry_message = {
-    .name = "Telemetry", .size = sizeof(struct telemetry_spec), .fields = telemetry_fields,
-    .n_fields = PROTO_COUNT(telemetry_fields)
-};
+static const struct proto_message telemetry_message = { .name = "Telemetry",
+                                                        .size =
+                                                            sizeof(struct telemetry_spec),
+                                                        .fields = telemetry_fields,
+                                                        .n_fields =
+                                                            PROTO_COUNT(telemetry_fields) };
 
 static const struct proto_field train_fields[] = {
-    { PROTO_AT(train_spec, batch_size), .kind = PROTO_INT, .flags = PROTO_REQUIRED, .min = 1,
-      .max = 1 << 24 },
+    { PROTO_AT(train_spec, batch_size), .kind = PROTO_INT, .flags = PROTO_REQUIRED,
+      .min = 1, .max = 1 << 24 },
     { PROTO_AT(train_spec, epochs), .kind = PROTO_REAL, .flags = PROTO_ABOVE, .max = 1e6 },
     { PROTO_AT(train_spec, steps), .kind = PROTO_INT, .min = 1, .max = STEPS_MAX },
     { PROTO_AT(train_spec, eval_every), .kind = PROTO_INT, .flags = PROTO_DEFAULT,
@@ -104,14 +107,16 @@ static void train_check(struct proto_decoder *d, void *message)
                    "needs exactly one of epochs and steps");
 }
 
-static const struct proto_message train_message = {
-    .name = "Train", .size = sizeof(struct train_spec), .fields = train_fields,
-    .n_fields = PROTO_COUNT(train_fields), .check = train_check
-};
+static const struct proto_message train_message = { .name = "Train",
+                                                    .size = sizeof(struct train_spec),
+                                                    .fields = train_fields,
+                                                    .n_fields = PROTO_COUNT(train_fields),
+                                                    .check = train_check };
 
 static const struct proto_field job_spec_fields[] = {
     { PROTO_AT(job_spec, name), .kind = PROTO_STRING, .min = 1, .max = 128 },
-    { PROTO_AT(job_spec, dataset), .kind = PROTO_STRING, .flags = PROTO_REQUIRED | PROTO_NAME },
+    { PROTO_AT(job_spec, dataset), .kind = PROTO_STRING,
+      .flags = PROTO_REQUIRED | PROTO_NAME },
     { PROTO_AT(job_spec, model), .kind = PROTO_CUSTOM, .flags = PROTO_REQUIRED,
       .custom = &model_custom },
     { PROTO_AT(job_spec, loss), .kind = PROTO_CUSTOM, .flags = PROTO_REQUIRED,
@@ -137,10 +142,10 @@ static const struct proto_field job_spec_fields[] = {
       .max = 10, .def = 3 },
 };
 
-const struct proto_message job_spec_message = {
-    .name = "JobSpec", .size = sizeof(struct job_spec), .fields = job_spec_fields,
-    .n_fields = PROTO_COUNT(job_spec_fields)
-};
+const struct proto_message job_spec_message = { .name = "JobSpec",
+                                                .size = sizeof(struct job_spec),
+                                                .fields = job_spec_fields,
+                                                .n_fields = PROTO_COUNT(job_spec_fields) };
 
 PROTO_DEFINE_STRICT(job_spec, job_spec_message)
 

@@ -36,7 +36,8 @@ char *layer_pointer(const struct model *model, size_t i, const char *attr, char 
 
 /* ---- decode ---- */
 
-static const char *take_short_string(struct proto_decoder *d, const json_t *value, size_t max)
+static const char *take_short_string(struct proto_decoder *d, const json_t *value,
+                                     size_t max)
 {
     if (!json_is_string(value)) {
         proto_fail(d, ITEM_WRONG_TYPE, "must be a string");
@@ -130,9 +131,10 @@ static void decode_attr(struct proto_decoder *d, const char *name, const json_t 
     } else if (json_is_array(value)) {
         decode_attr_list(d, value, attr);
     } else {
-        proto_fail(d, ITEM_WRONG_TYPE,
-                   "must be a number, a string, a bool or a list of numbers; leave it out for "
-                   "its default");
+        proto_fail(
+            d, ITEM_WRONG_TYPE,
+            "must be a number, a string, a bool or a list of numbers; leave it out for "
+            "its default");
     }
 }
 
@@ -151,8 +153,8 @@ static const struct attr *decode_attrs(struct proto_decoder *d, const json_t *ob
     const char *name;
     json_t *value;
     size_t n = 0;
-    json_object_foreach((json_t *)(uintptr_t)object, name, value)
-        n += !is_reserved(reserved, name);
+    json_object_foreach((json_t *)(uintptr_t)object, name, value) n +=
+        !is_reserved(reserved, name);
     *np = 0;
     if (n > MODEL_ATTRS_MAX) {
         proto_fail(d, ITEM_TOO_MANY, "more than %d attributes", MODEL_ATTRS_MAX);
@@ -161,7 +163,8 @@ static const struct attr *decode_attrs(struct proto_decoder *d, const json_t *ob
     struct attr *attrs = proto_alloc(d, n, sizeof *attrs);
     if (!attrs)
         return NULL;
-    json_object_foreach((json_t *)(uintptr_t)object, name, value) {
+    json_object_foreach((json_t *)(uintptr_t)object, name, value)
+    {
         if (is_reserved(reserved, name))
             continue;
         path_push_name(&d->path, name);
@@ -180,7 +183,8 @@ static void decode_in(struct proto_decoder *d, const json_t *list, struct layer 
     if (!json_is_array(list))
         proto_fail(d, ITEM_WRONG_TYPE, "must be a list of names");
     else if (n == 0 || n > MODEL_ATTRS_MAX)
-        proto_fail(d, n ? ITEM_TOO_MANY : ITEM_TOO_FEW, "needs 1 to %d names", MODEL_ATTRS_MAX);
+        proto_fail(d, n ? ITEM_TOO_MANY : ITEM_TOO_FEW, "needs 1 to %d names",
+                   MODEL_ATTRS_MAX);
     else {
         const char **in = proto_alloc(d, n, sizeof *in);
         for (size_t i = 0; in && i < n; i++) {
@@ -194,7 +198,8 @@ static void decode_in(struct proto_decoder *d, const json_t *list, struct layer 
     path_pop(&d->path);
 }
 
-static void decode_params(struct proto_decoder *d, const json_t *object, struct layer *layer)
+static void decode_params(struct proto_decoder *d, const json_t *object,
+                          struct layer *layer)
 {
     const char *role;
     json_t *name;
@@ -205,10 +210,12 @@ static void decode_params(struct proto_decoder *d, const json_t *object, struct 
     if (!json_is_object(object))
         proto_fail(d, ITEM_WRONG_TYPE, "must be an object of role: parameter name");
     else if (n == 0 || n > MODEL_ATTRS_MAX)
-        proto_fail(d, n ? ITEM_TOO_MANY : ITEM_TOO_FEW, "needs 1 to %d roles", MODEL_ATTRS_MAX);
+        proto_fail(d, n ? ITEM_TOO_MANY : ITEM_TOO_FEW, "needs 1 to %d roles",
+                   MODEL_ATTRS_MAX);
     else {
         struct layer_param *params = proto_alloc(d, n, sizeof *params), *p = params;
-        json_object_foreach((json_t *)(uintptr_t)object, role, name) {
+        json_object_foreach((json_t *)(uintptr_t)object, role, name)
+        {
             if (!params)
                 break;
             path_push_name(&d->path, role);
@@ -224,7 +231,8 @@ static void decode_params(struct proto_decoder *d, const json_t *object, struct 
     path_pop(&d->path);
 }
 
-static void decode_trainable(struct proto_decoder *d, const json_t *value, struct layer *layer)
+static void decode_trainable(struct proto_decoder *d, const json_t *value,
+                             struct layer *layer)
 {
     layer->trainable = !json_is_false(value);
     if (value && !json_is_boolean(value))
@@ -268,7 +276,8 @@ static bool open_list(struct proto_decoder *d, const json_t *list, bool top)
     return true;
 }
 
-/* Adds up the lists with the stack that decode_layers uses; stops at MODEL_LAYERS_MAX + 1. */
+/* Adds up the lists with the stack that decode_layers uses; stops at MODEL_LAYERS_MAX + 1.
+ */
 static size_t count_layers(const json_t *top)
 {
     struct frame stack[MODEL_LAYER_DEPTH_MAX] = { { .list = top } };
@@ -318,7 +327,8 @@ static void decode_layers(struct proto_decoder *d, const json_t *top, struct lay
         path_push_name(&d->path, "layers");
         bool deep = depth == MODEL_LAYER_DEPTH_MAX;
         if (deep)
-            proto_fail(d, ITEM_TOO_DEEP, "layers nested deeper than %d", MODEL_LAYER_DEPTH_MAX);
+            proto_fail(d, ITEM_TOO_DEEP, "layers nested deeper than %d",
+                       MODEL_LAYER_DEPTH_MAX);
         if (!deep && open_list(d, inner, false)) {
             stack[depth++] = (struct frame){ .list = inner, .parent = (ptrdiff_t)n - 1 };
             continue;
@@ -337,9 +347,9 @@ static void decode_model(struct proto_decoder *d, const json_t *object, void *me
         proto_fail(d, ITEM_WRONG_TYPE, "must be an object with the member layers");
         return;
     }
-    json_object_foreach((json_t *)(uintptr_t)object, name, value)
-        if (strcmp(name, "layers") != 0 && !d->lenient)
-            proto_fail_member(d, name, ITEM_UNKNOWN_MEMBER, "unknown member");
+    json_object_foreach((json_t *)(uintptr_t)object, name,
+                        value) if (strcmp(name, "layers") != 0 && !d->lenient)
+        proto_fail_member(d, name, ITEM_UNKNOWN_MEMBER, "unknown member");
     const json_t *list = json_object_get(object, "layers");
     if (!list) {
         proto_fail_member(d, "layers", ITEM_MISSING_MEMBER, "is missing");
@@ -371,16 +381,19 @@ static void decode_loss(struct proto_decoder *d, const json_t *value, void *memb
         return;
     }
     if (!json_is_object(value)) {
-        proto_fail(d, ITEM_WRONG_TYPE, "must be the name of a loss, or an object with its type");
+        proto_fail(d, ITEM_WRONG_TYPE,
+                   "must be the name of a loss, or an object with its type");
         return;
     }
     loss->type = take_member_string(d, value, "type", true);
     const json_t *reduction = json_object_get(value, "reduction");
     if (reduction) {
         const char *text = json_string_value(reduction);
-        loss->reduction = (enum loss_reduction)(text ? proto_enum_parse(reduction_names, text) : 0);
+        loss->reduction =
+            (enum loss_reduction)(text ? proto_enum_parse(reduction_names, text) : 0);
         if (!loss->reduction)
-            proto_fail_member(d, "reduction", ITEM_INVALID_VALUE, "must be one of: mean, sum");
+            proto_fail_member(d, "reduction", ITEM_INVALID_VALUE,
+                              "must be one of: mean, sum");
     }
     loss->attrs = decode_attrs(d, value, reserved, &loss->n_attrs);
 }
@@ -391,18 +404,10 @@ static void encode_attr(struct proto_writer *w, const struct attr *attr)
 {
     writer_key(w, attr->name);
     switch (attr->kind) {
-    case ATTR_INT:
-        writer_int(w, attr->integer);
-        return;
-    case ATTR_REAL:
-        writer_real(w, attr->real);
-        return;
-    case ATTR_BOOL:
-        writer_bool(w, attr->boolean);
-        return;
-    case ATTR_STRING:
-        writer_string(w, attr->string);
-        return;
+    case ATTR_INT: writer_int(w, attr->integer); return;
+    case ATTR_REAL: writer_real(w, attr->real); return;
+    case ATTR_BOOL: writer_bool(w, attr->boolean); return;
+    case ATTR_STRING: writer_string(w, attr->string); return;
     case ATTR_INTS:
     case ATTR_REALS:
         writer_open(w, '[');

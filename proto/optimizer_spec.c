@@ -1,13 +1,15 @@
 /* "optimizer" and "lr_schedule" of a job spec */
 #include "job_spec.h"
 
-#define O(kind) (1u << OPTIMIZER_##kind)
-#define S(kind) (1u << LR_SCHEDULE_##kind)
+#define O(kind)   (1u << OPTIMIZER_##kind)
+#define S(kind)   (1u << LR_SCHEDULE_##kind)
 #define STEPS_MAX 1e9
 
-const char *const optimizer_names[] = { "", "sgd", "adam", "adamw", "rmsprop", "adagrad", NULL };
-const char *const lr_schedule_names[] = { "",            "constant", "step",   "multi_step",
-                                          "exponential", "cosine",   "linear", NULL };
+const char *const optimizer_names[] = { "",        "sgd",     "adam", "adamw",
+                                        "rmsprop", "adagrad", NULL };
+const char *const lr_schedule_names[] = { "",           "constant",    "step",
+                                          "multi_step", "exponential", "cosine",
+                                          "linear",     NULL };
 
 static void betas_decode(struct proto_decoder *d, const json_t *value, void *member)
 {
@@ -65,7 +67,8 @@ static const struct proto_field optimizer_fields[] = {
     { PROTO_AT(optimizer_spec, weight_decay), .kind = PROTO_REAL, .flags = PROTO_DEFAULT,
       .tags = O(ADAMW), .max = 1e6, .def = 1e-2 },
     { PROTO_AT(optimizer_spec, momentum), .kind = PROTO_REAL,
-      .flags = PROTO_DEFAULT | PROTO_BELOW, .tags = O(SGD) | O(RMSPROP), .max = 1, .def = 0 },
+      .flags = PROTO_DEFAULT | PROTO_BELOW, .tags = O(SGD) | O(RMSPROP), .max = 1,
+      .def = 0 },
     { PROTO_AT(optimizer_spec, dampening), .kind = PROTO_REAL, .flags = PROTO_DEFAULT,
       .tags = O(SGD), .max = 1, .def = 0 },
     { PROTO_AT(optimizer_spec, nesterov), .kind = PROTO_BOOL, .tags = O(SGD) },
@@ -75,8 +78,8 @@ static const struct proto_field optimizer_fields[] = {
       .tags = O(ADAM) | O(ADAMW) | O(RMSPROP), .max = 1, .def = 1e-8 },
     { PROTO_AT(optimizer_spec, eps), .kind = PROTO_REAL, .flags = PROTO_DEFAULT,
       .tags = O(ADAGRAD), .max = 1, .def = 1e-10 },
-    { PROTO_AT(optimizer_spec, alpha), .kind = PROTO_REAL, .flags = PROTO_DEFAULT | PROTO_BELOW,
-      .tags = O(RMSPROP), .max = 1, .def = 0.99 },
+    { PROTO_AT(optimizer_spec, alpha), .kind = PROTO_REAL,
+      .flags = PROTO_DEFAULT | PROTO_BELOW, .tags = O(RMSPROP), .max = 1, .def = 0.99 },
     { PROTO_AT(optimizer_spec, centered), .kind = PROTO_BOOL, .tags = O(RMSPROP) },
     { PROTO_AT(optimizer_spec, lr_decay), .kind = PROTO_REAL, .flags = PROTO_DEFAULT,
       .tags = O(ADAGRAD), .max = 1e6, .def = 0 },
@@ -94,10 +97,12 @@ static void optimizer_check(struct proto_decoder *d, void *message)
                           "needs a momentum above 0 and no dampening");
 }
 
-const struct proto_message optimizer_message = {
-    .name = "Optimizer", .size = sizeof(struct optimizer_spec), .fields = optimizer_fields,
-    .n_fields = PROTO_COUNT(optimizer_fields), .tag = "type", .check = optimizer_check
-};
+const struct proto_message optimizer_message = { .name = "Optimizer",
+                                                 .size = sizeof(struct optimizer_spec),
+                                                 .fields = optimizer_fields,
+                                                 .n_fields = PROTO_COUNT(optimizer_fields),
+                                                 .tag = "type",
+                                                 .check = optimizer_check };
 
 static const struct proto_field schedule_fields[] = {
     { PROTO_AT(lr_schedule, type), .kind = PROTO_ENUM, .flags = PROTO_REQUIRED,
@@ -135,7 +140,9 @@ static void schedule_check(struct proto_decoder *d, void *message)
     }
 }
 
-const struct proto_message lr_schedule_message = {
-    .name = "LrSchedule", .size = sizeof(struct lr_schedule), .fields = schedule_fields,
-    .n_fields = PROTO_COUNT(schedule_fields), .tag = "type", .check = schedule_check
-};
+const struct proto_message lr_schedule_message = { .name = "LrSchedule",
+                                                   .size = sizeof(struct lr_schedule),
+                                                   .fields = schedule_fields,
+                                                   .n_fields = PROTO_COUNT(schedule_fields),
+                                                   .tag = "type",
+                                                   .check = schedule_check };

@@ -15,10 +15,10 @@ static const struct proto_field layer_fields[] = {
     { PROTO_AT(plan_layer, route), .kind = PROTO_STRING },
 };
 
-static const struct proto_message layer_message = {
-    .name = "PlanLayer", .size = sizeof(struct plan_layer), .fields = layer_fields,
-    .n_fields = PROTO_COUNT(layer_fields)
-};
+static const struct proto_message layer_message = { .name = "PlanLayer",
+                                                    .size = sizeof(struct plan_layer),
+                                                    .fields = layer_fields,
+                                                    .n_fields = PROTO_COUNT(layer_fields) };
 
 static const struct proto_field warning_fields[] = {
     { PROTO_AT(plan_warning, code), .kind = PROTO_ENUM, .flags = PROTO_REQUIRED,
@@ -26,10 +26,11 @@ static const struct proto_field warning_fields[] = {
     { PROTO_AT(plan_warning, message), .kind = PROTO_STRING },
 };
 
-static const struct proto_message warning_message = {
-    .name = "PlanWarning", .size = sizeof(struct plan_warning), .fields = warning_fields,
-    .n_fields = PROTO_COUNT(warning_fields)
-};
+static const struct proto_message warning_message = { .name = "PlanWarning",
+                                                      .size = sizeof(struct plan_warning),
+                                                      .fields = warning_fields,
+                                                      .n_fields =
+                                                          PROTO_COUNT(warning_fields) };
 
 static const char *const plan_text[] = { "plan", NULL };
 
@@ -57,10 +58,10 @@ static const struct proto_field plan_fields[] = {
     { PROTO_AT(plan_view, spec), .kind = PROTO_OBJECT, .message = &job_spec_message },
 };
 
-const struct proto_message plan_view_message = {
-    .name = "Plan", .size = sizeof(struct plan_view), .fields = plan_fields,
-    .n_fields = PROTO_COUNT(plan_fields)
-};
+const struct proto_message plan_view_message = { .name = "Plan",
+                                                 .size = sizeof(struct plan_view),
+                                                 .fields = plan_fields,
+                                                 .n_fields = PROTO_COUNT(plan_fields) };
 
 PROTO_DEFINE_LENIENT(plan_view, plan_view_message)
 

@@ -3,12 +3,12 @@
 
 #include "job_spec.h"
 
-#define T(kind) (1u << CLIPPING_##kind)
+#define T(kind)    (1u << CLIPPING_##kind)
 #define GROUPS_MAX 256
 #define NORMS_MAX  4096
 
 const char *const accountant_names[] = { "", "rdp", "gdp", "prv", NULL };
-const char *const clipping_names[] = { "",         "flat",     "per_layer", "per_group",
+const char *const clipping_names[] = { "",         "flat",      "per_layer", "per_group",
                                        "adaptive", "automatic", NULL };
 static const char *const variant_names[] = { "", "auto_s", "auto_v", NULL };
 const char *const loss_reduction_names[] = { "", "mean", "sum", NULL };
@@ -30,8 +30,8 @@ static void norms_decode(struct proto_decoder *d, const json_t *value, void *mem
         if (list)
             path_push_index(&d->path, i);
         if (!json_is_number(element))
-            proto_fail(d, ITEM_WRONG_TYPE, list ? "must be a number"
-                                                : "must be a number or a list of numbers");
+            proto_fail(d, ITEM_WRONG_TYPE,
+                       list ? "must be a number" : "must be a number or a list of numbers");
         else if (!(data[i] > 0) || data[i] > 1e9)
             proto_fail(d, ITEM_OUT_OF_RANGE, "must be above 0 and at most 1e9");
         if (list)
@@ -58,7 +58,8 @@ static void norms_encode(struct proto_writer *w, const void *member)
     writer_close(w, ']');
 }
 
-static const struct proto_custom norms_custom = { norms_decode, norms_present, norms_encode };
+static const struct proto_custom norms_custom = { norms_decode, norms_present,
+                                                  norms_encode };
 
 static const struct proto_field group_fields[] = {
     { PROTO_LIST(clipping_group, params), .kind = PROTO_STRINGS, .flags = PROTO_REQUIRED,
@@ -67,10 +68,10 @@ static const struct proto_field group_fields[] = {
       .flags = PROTO_REQUIRED | PROTO_ABOVE, .max = 1e9 },
 };
 
-static const struct proto_message group_message = {
-    .name = "ClippingGroup", .size = sizeof(struct clipping_group),
-    .fields = group_fields, .n_fields = PROTO_COUNT(group_fields)
-};
+static const struct proto_message group_message = { .name = "ClippingGroup",
+                                                    .size = sizeof(struct clipping_group),
+                                                    .fields = group_fields,
+                                                    .n_fields = PROTO_COUNT(group_fields) };
 
 static const struct proto_field privacy_fields[] = {
     { PROTO_AT(privacy_spec, noise_multiplier), .kind = PROTO_REAL, .max = 1e6 },
@@ -83,7 +84,8 @@ static const struct proto_field privacy_fields[] = {
     { PROTO_AT(privacy_spec, clipping), .kind = PROTO_ENUM, .flags = PROTO_DEFAULT,
       .def = CLIPPING_FLAT, .names = clipping_names },
     { PROTO_AT(privacy_spec, max_grad_norm), .kind = PROTO_CUSTOM, .flags = PROTO_REQUIRED,
-      .tags = T(FLAT) | T(PER_LAYER) | T(ADAPTIVE) | T(AUTOMATIC), .custom = &norms_custom },
+      .tags = T(FLAT) | T(PER_LAYER) | T(ADAPTIVE) | T(AUTOMATIC),
+      .custom = &norms_custom },
     { PROTO_LIST(privacy_spec, groups), .kind = PROTO_OBJECTS, .flags = PROTO_REQUIRED,
       .tags = T(PER_GROUP), .min = 1, .max = GROUPS_MAX, .message = &group_message },
     { PROTO_AT(privacy_spec, target_unclipped_quantile), .kind = PROTO_REAL,
@@ -98,8 +100,8 @@ static const struct proto_field privacy_fields[] = {
       .tags = T(ADAPTIVE), .max = 1e9 },
     { PROTO_AT(privacy_spec, variant), .kind = PROTO_ENUM, .flags = PROTO_DEFAULT,
       .tags = T(AUTOMATIC), .def = AUTOMATIC_AUTO_S, .names = variant_names },
-    { PROTO_AT(privacy_spec, gamma), .kind = PROTO_REAL, .flags = PROTO_DEFAULT | PROTO_ABOVE,
-      .tags = T(AUTOMATIC), .max = 1e3, .def = 0.01 },
+    { PROTO_AT(privacy_spec, gamma), .kind = PROTO_REAL,
+      .flags = PROTO_DEFAULT | PROTO_ABOVE, .tags = T(AUTOMATIC), .max = 1e3, .def = 0.01 },
     { PROTO_AT(privacy_spec, poisson_sampling), .kind = PROTO_BOOL, .flags = PROTO_DEFAULT,
       .def = true },
     { PROTO_AT(privacy_spec, secure_noise), .kind = PROTO_BOOL },
@@ -122,7 +124,9 @@ static void privacy_check(struct proto_decoder *d, void *message)
         proto_fail_member(d, "min_clipbound", ITEM_INVALID_VALUE, "is above max_clipbound");
 }
 
-const struct proto_message privacy_message = {
-    .name = "Privacy", .size = sizeof(struct privacy_spec), .fields = privacy_fields,
-    .n_fields = PROTO_COUNT(privacy_fields), .tag = "clipping", .check = privacy_check
-};
+const struct proto_message privacy_message = { .name = "Privacy",
+                                               .size = sizeof(struct privacy_spec),
+                                               .fields = privacy_fields,
+                                               .n_fields = PROTO_COUNT(privacy_fields),
+                                               .tag = "clipping",
+                                               .check = privacy_check };

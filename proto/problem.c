@@ -55,6 +55,9 @@ int problem_http_status(enum problem_type type)
 
 /* vsnprintf that never leaves half a character at the end */
 static void text_format(char *buf, size_t size, const char *fmt, va_list args)
+    __attribute__((format(printf, 3, 0)));
+
+static void text_format(char *buf, size_t size, const char *fmt, va_list args)
 {
     int n = vsnprintf(buf, size, fmt, args);
     if (n < 0) {
@@ -92,6 +95,9 @@ int problem_set(struct problem *p, enum problem_type type, const char *fmt, ...)
     }
     return p->status;
 }
+
+static void item_add(struct problem *p, const char *pointer, enum problem_item_code code,
+                     const char *fmt, va_list args) __attribute__((format(printf, 4, 0)));
 
 static void item_add(struct problem *p, const char *pointer, enum problem_item_code code,
                      const char *fmt, va_list args)

@@ -10,12 +10,12 @@
 #include "utf8.h"
 
 enum expect {
-    EXPECT_VALUE,         /* after ':' , after ',' in an array, at the start */
-    EXPECT_VALUE_OR_END,  /* after '[' */
-    EXPECT_NAME,          /* after ',' in an object */
-    EXPECT_NAME_OR_END,   /* after '{' */
-    EXPECT_COMMA_OR_END,  /* after a value in a container */
-    EXPECT_NOTHING        /* after the root value */
+    EXPECT_VALUE,        /* after ':' , after ',' in an array, at the start */
+    EXPECT_VALUE_OR_END, /* after '[' */
+    EXPECT_NAME,         /* after ',' in an object */
+    EXPECT_NAME_OR_END,  /* after '{' */
+    EXPECT_COMMA_OR_END, /* after a value in a container */
+    EXPECT_NOTHING       /* after the root value */
 };
 
 struct level {
@@ -49,6 +49,9 @@ static void reader_pointer(const struct reader *r, char buf[PROBLEM_POINTER_MAX]
     }
     path_text(&path, buf);
 }
+
+static void reader_fail(struct reader *r, enum problem_item_code code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 static void reader_fail(struct reader *r, enum problem_item_code code, const char *fmt, ...)
 {
@@ -115,8 +118,9 @@ static size_t take_unicode(struct reader *r, char *out)
             r->at += 2;
             low = take_hex(r);
         }
-        code = low >= 0xdc00 && low <= 0xdfff ? 0x10000 + ((code - 0xd800) << 10) + low - 0xdc00
-                                              : -1;
+        code = low >= 0xdc00 && low <= 0xdfff
+                   ? 0x10000 + ((code - 0xd800) << 10) + low - 0xdc00
+                   : -1;
     } else if (code >= 0xdc00 && code <= 0xdfff) {
         code = -1;
     }
@@ -146,7 +150,8 @@ static size_t take_escape(struct reader *r, char *out)
     return 1;
 }
 
-/* room in scratch for one string of at most PROTO_STRING_MAX bytes and one more character */
+/* room in scratch for one string of at most PROTO_STRING_MAX bytes and one more character
+ */
 static int scratch_grow(struct reader *r, size_t used)
 {
     if (r->scratch_size - used > 4)
@@ -364,18 +369,12 @@ static enum expect read_comma_or_end(struct reader *r, char c)
 static enum expect read_next(struct reader *r, enum expect expect, char c)
 {
     switch (expect) {
-    case EXPECT_VALUE_OR_END:
-        return c == ']' ? read_comma_or_end(r, c) : read_value(r, c);
-    case EXPECT_VALUE:
-        return read_value(r, c);
-    case EXPECT_NAME_OR_END:
-        return c == '}' ? read_comma_or_end(r, c) : read_name(r, c);
-    case EXPECT_NAME:
-        return read_name(r, c);
-    case EXPECT_COMMA_OR_END:
-        return read_comma_or_end(r, c);
-    case EXPECT_NOTHING:
-        break;
+    case EXPECT_VALUE_OR_END: return c == ']' ? read_comma_or_end(r, c) : read_value(r, c);
+    case EXPECT_VALUE: return read_value(r, c);
+    case EXPECT_NAME_OR_END: return c == '}' ? read_comma_or_end(r, c) : read_name(r, c);
+    case EXPECT_NAME: return read_name(r, c);
+    case EXPECT_COMMA_OR_END: return read_comma_or_end(r, c);
+    case EXPECT_NOTHING: break;
     }
     reader_fail(r, ITEM_SYNTAX, "something follows the end of the value");
     return EXPECT_NOTHING;

@@ -1,9 +1,9 @@
-/* Bytes to jansson values, strictly: RFC 8259, UTF-8, no duplicate members, no NUL characters,
- * numbers that fit, bounded depth, names and strings.
+/* Bytes to jansson values, strictly: RFC 8259, UTF-8, no duplicate members, no NUL
+ * characters, numbers that fit, bounded depth, names and strings.
  *
- * Why not json_loadb: its lexer ignores failed allocations while it collects a token and then
- * reads past the end of what it has (2.14, strbuffer_append_byte in lex_save), it reports
- * duplicates without a place, and it descends recursively. */
+ * Why not json_loadb: its lexer ignores failed allocations while it collects a token and
+ * then reads past the end of what it has (2.14, strbuffer_append_byte in lex_save), it
+ * reports duplicates without a place, and it descends recursively. */
 #ifndef PROTO_READER_H
 #define PROTO_READER_H
 

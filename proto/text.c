@@ -213,8 +213,8 @@ char *proto_time_text(int64_t ms, char buf[PROTO_TIME_MAX])
     int64_t month = 1;
     for (; days >= days_in_month(year, month); month++)
         days -= days_in_month(year, month);
-    snprintf(buf, PROTO_TIME_MAX, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", (int)year, (int)month,
-             (int)(days + 1), (int)(seconds / 3600 % 24), (int)(seconds / 60 % 60),
-             (int)(seconds % 60), (int)(ms % 1000));
+    snprintf(buf, PROTO_TIME_MAX, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", (int)year,
+             (int)month, (int)(days + 1), (int)(seconds / 3600 % 24),
+             (int)(seconds / 60 % 60), (int)(seconds % 60), (int)(ms % 1000));
     return buf;
 }

@@ -13,7 +13,8 @@ static const struct proto_field spec_fields[] = {
       .max = 64 },
     { PROTO_AT(token_spec, role), .kind = PROTO_ENUM, .flags = PROTO_REQUIRED,
       .names = user_role_names },
-    { PROTO_AT(token_spec, expires_in), .kind = PROTO_DURATION, .min = 1, .max = TEN_YEARS_S },
+    { PROTO_AT(token_spec, expires_in), .kind = PROTO_DURATION, .min = 1,
+      .max = TEN_YEARS_S },
 };
 
 static void spec_check(struct proto_decoder *d, void *message)
@@ -26,10 +27,11 @@ static void spec_check(struct proto_decoder *d, void *message)
                           "must be letters, digits and . _ @ -");
 }
 
-const struct proto_message token_spec_message = {
-    .name = "TokenSpec", .size = sizeof(struct token_spec), .fields = spec_fields,
-    .n_fields = PROTO_COUNT(spec_fields), .check = spec_check
-};
+const struct proto_message token_spec_message = { .name = "TokenSpec",
+                                                  .size = sizeof(struct token_spec),
+                                                  .fields = spec_fields,
+                                                  .n_fields = PROTO_COUNT(spec_fields),
+                                                  .check = spec_check };
 
 static const struct proto_field view_fields[] = {
     { PROTO_AT(token_view, id), .kind = PROTO_STRING, .flags = PROTO_REQUIRED },
@@ -41,10 +43,10 @@ static const struct proto_field view_fields[] = {
     { PROTO_AT(token_view, token), .kind = PROTO_STRING },
 };
 
-const struct proto_message token_view_message = {
-    .name = "Token", .size = sizeof(struct token_view), .fields = view_fields,
-    .n_fields = PROTO_COUNT(view_fields)
-};
+const struct proto_message token_view_message = { .name = "Token",
+                                                  .size = sizeof(struct token_view),
+                                                  .fields = view_fields,
+                                                  .n_fields = PROTO_COUNT(view_fields) };
 
 static const struct proto_field list_fields[] = {
     { .name = "object", .kind = PROTO_CONST, .names = list_text },
@@ -53,10 +55,10 @@ static const struct proto_field list_fields[] = {
     { PROTO_AT(token_list, has_more), .kind = PROTO_BOOL },
 };
 
-const struct proto_message token_list_message = {
-    .name = "TokenList", .size = sizeof(struct token_list), .fields = list_fields,
-    .n_fields = PROTO_COUNT(list_fields)
-};
+const struct proto_message token_list_message = { .name = "TokenList",
+                                                  .size = sizeof(struct token_list),
+                                                  .fields = list_fields,
+                                                  .n_fields = PROTO_COUNT(list_fields) };
 
 PROTO_DEFINE_STRICT(token_spec, token_spec_message)
 PROTO_DEFINE_LENIENT(token_view, token_view_message)

@@ -14,8 +14,10 @@ int client_fail(struct dpc_error *err, enum dpc_status status, const char *fmt, 
     if (!err)
         return status;
     va_list args;
-    *err = (struct dpc_error){ .status = status, .requested_epsilon = NAN,
-                               .available_epsilon = NAN, .max_steps_that_fit = -1 };
+    *err = (struct dpc_error){ .status = status,
+                               .requested_epsilon = NAN,
+                               .available_epsilon = NAN,
+                               .max_steps_that_fit = -1 };
     va_start(args, fmt);
     vsnprintf(err->text, sizeof err->text, fmt, args);
     va_end(args);
@@ -25,7 +27,8 @@ int client_fail(struct dpc_error *err, enum dpc_status status, const char *fmt, 
 int client_refused(struct dpc_error *err, const struct http_answer *answer)
 {
     struct problem p;
-    int r = problem_decode(&p, answer->body.text ? answer->body.text : "", answer->body.len);
+    int r =
+        problem_decode(&p, answer->body.text ? answer->body.text : "", answer->body.len);
     client_fail(err, DPC_E_REFUSED, "HTTP status %ld", answer->status);
     if (!err)
         return DPC_E_REFUSED;
@@ -41,7 +44,8 @@ int client_refused(struct dpc_error *err, const struct http_answer *answer)
     err->requested_epsilon = p.requested_epsilon;
     err->available_epsilon = p.available_epsilon;
     err->max_steps_that_fit = p.max_steps_that_fit;
-    for (; err->n_details < p.n_errors && err->n_details < DPC_DETAILS_MAX; err->n_details++) {
+    for (; err->n_details < p.n_errors && err->n_details < DPC_DETAILS_MAX;
+         err->n_details++) {
         const struct problem_item *item = &p.errors[err->n_details];
         struct dpc_detail *detail = &err->details[err->n_details];
         snprintf(detail->pointer, sizeof detail->pointer, "%s", item->pointer);
@@ -53,10 +57,10 @@ int client_refused(struct dpc_error *err, const struct http_answer *answer)
 
 const char *dpc_status_name(enum dpc_status status)
 {
-    static const char *const names[] = { "DPC_OK",         "DPC_E_NOMEM",   "DPC_E_INVALID",
-                                         "DPC_E_CONNECT",  "DPC_E_PROTOCOL", "DPC_E_REFUSED",
-                                         "DPC_E_LOST",     "DPC_E_STOPPED", "DPC_E_FILE" };
-    size_t i = (size_t)-(int)status;
+    static const char *const names[] = { "DPC_OK",        "DPC_E_NOMEM",    "DPC_E_INVALID",
+                                         "DPC_E_CONNECT", "DPC_E_PROTOCOL", "DPC_E_REFUSED",
+                                         "DPC_E_LOST",    "DPC_E_STOPPED",  "DPC_E_FILE" };
+    size_t i = (size_t) - (int)status;
     return i < sizeof names / sizeof *names ? names[i] : "DPC_E_UNKNOWN";
 }
 
@@ -81,7 +85,8 @@ static int options_take(dpc_client *client, const struct dpc_options *o)
         client->unix_socket = strdup(o->unix_socket);
     if (o->ca_file)
         client->ca_file = strdup(o->ca_file);
-    if (o->token && asprintf(&client->authorization, "Authorization: Bearer %s", o->token) < 0)
+    if (o->token &&
+        asprintf(&client->authorization, "Authorization: Bearer %s", o->token) < 0)
         client->authorization = NULL;
     if (!client->url || (o->unix_socket && !client->unix_socket) ||
         (o->ca_file && !client->ca_file) || (o->token && !client->authorization))
@@ -97,7 +102,8 @@ int dpc_open(dpc_client **clientp, const struct dpc_options *options, struct dpc
     const struct dpc_options *o = options ? options : &none;
     *clientp = NULL;
     if (o->url && strncmp(o->url, "http://", 7) != 0 && strncmp(o->url, "https://", 8) != 0)
-        return client_fail(err, DPC_E_INVALID, "the URL must start with http:// or https://");
+        return client_fail(err, DPC_E_INVALID,
+                           "the URL must start with http:// or https://");
     if (o->token && has_control(o->token))
         return client_fail(err, DPC_E_INVALID, "the token has control characters");
     dpc_client *client = calloc(1, sizeof *client);
@@ -158,22 +164,26 @@ int dpc_request(dpc_client *client, const char *method, const char *path, const 
     if (path[0] != '/' || has_control(path))
         return client_fail(err, DPC_E_INVALID, "a path starts with /");
     bool again = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
-    struct http_request request = { .method = method, .path = path, .body = body, .len = len,
-                                    .again = again };
+    struct http_request request = {
+        .method = method, .path = path, .body = body, .len = len, .again = again
+    };
     return request_text(client, &request, answer, err);
 }
 
 int dpc_dry_run(dpc_client *client, const char *spec, size_t len, struct dpc_text *plan,
                 struct dpc_error *err)
 {
-    struct http_request request = { .method = "POST", .path = "/jobs?dry_run=true",
-                                    .body = spec, .len = len, .again = true };
+    struct http_request request = { .method = "POST",
+                                    .path = "/jobs?dry_run=true",
+                                    .body = spec,
+                                    .len = len,
+                                    .again = true };
     return request_text(client, &request, plan, err);
 }
 
 /* GET prefix id rest */
-static int get_text(dpc_client *client, const char *prefix, const char *id, const char *rest,
-                    struct dpc_text *answer, struct dpc_error *err)
+static int get_text(dpc_client *client, const char *prefix, const char *id,
+                    const char *rest, struct dpc_text *answer, struct dpc_error *err)
 {
     *answer = (struct dpc_text){ 0 };
     char *path = path_of(err, prefix, id, rest);
@@ -190,8 +200,8 @@ int dpc_artifacts(dpc_client *client, const char *id, struct dpc_text *list,
     return get_text(client, "/jobs/", id, "/artifacts", list, err);
 }
 
-int dpc_dataset_add(dpc_client *client, const char *spec, size_t len, struct dpc_text *dataset,
-                    struct dpc_error *err)
+int dpc_dataset_add(dpc_client *client, const char *spec, size_t len,
+                    struct dpc_text *dataset, struct dpc_error *err)
 {
     return dpc_request(client, "POST", "/datasets", spec, len, dataset, err);
 }

@@ -53,7 +53,8 @@ static int fetch(struct download *d, const char *path, struct dpc_error *err)
 }
 
 /* everything on disk before the name appears */
-static int publish(FILE **filep, const char *temporary, const char *path, struct dpc_error *err)
+static int publish(FILE **filep, const char *temporary, const char *path,
+                   struct dpc_error *err)
 {
     FILE *file = *filep;
     *filep = NULL;

@@ -38,7 +38,8 @@ int main(int argc, char **argv)
     dpc_client *client;
     struct dpc_job *job = NULL;
     enum dpc_job_status status = DPC_JOB_UNKNOWN;
-    struct dpc_options options = { .url = getenv("DPSGD_URL"), .token = getenv("DPSGD_TOKEN") };
+    struct dpc_options options = { .url = getenv("DPSGD_URL"),
+                                   .token = getenv("DPSGD_TOKEN") };
     int r = dpc_open(&client, &options, &err);
     if (r == DPC_OK)
         r = dpc_submit(client, spec, len, NULL, &job, &err);

@@ -19,11 +19,11 @@ struct follow {
     const char *path; /* /jobs/ID/events */
     dpc_event_fn fn;
     void *user;
-    int64_t last;    /* number of the last event that was delivered */
-    bool delivered;  /* this stream brought something new */
-    bool ended;      /* the end event was seen */
-    bool stopped;    /* by the callback */
-    bool broken;     /* an event is not understood */
+    int64_t last;   /* number of the last event that was delivered */
+    bool delivered; /* this stream brought something new */
+    bool ended;     /* the end event was seen */
+    bool stopped;   /* by the callback */
+    bool broken;    /* an event is not understood */
     enum dpc_job_status final_status;
     struct sse_parser parser;
     struct buffer refusal; /* body of an answer that is not a stream */
@@ -31,10 +31,20 @@ struct follow {
 
 static void event_blank(struct dpc_event *out)
 {
-    *out = (struct dpc_event){ .at = -1, .attempt = -1, .step = -1, .of = -1, .epoch = NAN,
-                               .loss = NAN, .clip_fraction = NAN, .lr = NAN,
-                               .noise_multiplier = NAN, .epsilon = NAN, .delta = NAN,
-                               .examples_per_s = NAN, .eta_s = NAN, .accuracy = NAN,
+    *out = (struct dpc_event){ .at = -1,
+                               .attempt = -1,
+                               .step = -1,
+                               .of = -1,
+                               .epoch = NAN,
+                               .loss = NAN,
+                               .clip_fraction = NAN,
+                               .lr = NAN,
+                               .noise_multiplier = NAN,
+                               .epsilon = NAN,
+                               .delta = NAN,
+                               .examples_per_s = NAN,
+                               .eta_s = NAN,
+                               .accuracy = NAN,
                                .bytes = -1 };
 }
 
@@ -64,9 +74,7 @@ static void event_fill(struct dpc_event *out, const struct event *event)
         out->reason = job_reason_name(event->status.reason);
         out->attempt = event->status.attempt;
         break;
-    case EVENT_STEP:
-        step_fill(out, &event->step);
-        break;
+    case EVENT_STEP: step_fill(out, &event->step); break;
     case EVENT_EVAL:
         out->step = event->eval.step;
         out->split = event->eval.split;
@@ -92,8 +100,7 @@ static void event_fill(struct dpc_event *out, const struct event *event)
         out->to = job_status_name(event->end.status);
         out->reason = job_reason_name(event->end.reason);
         break;
-    case EVENT_UNKNOWN:
-        break;
+    case EVENT_UNKNOWN: break;
     }
 }
 
@@ -147,7 +154,8 @@ static size_t on_bytes(char *bytes, size_t size, size_t n, void *user)
     return buffer_append(&f->refusal, bytes, size * n, REFUSAL_MAX) ? 0 : size * n;
 }
 
-/* One stream until it ends. 0 and *statusp, or DPC_E_NOMEM, or DPC_E_CONNECT with err filled. */
+/* One stream until it ends. 0 and *statusp, or DPC_E_NOMEM, or DPC_E_CONNECT with err
+ * filled. */
 static int stream_once(struct follow *f, long *statusp, double *retry_after_sp,
                        struct dpc_error *err)
 {
@@ -156,7 +164,8 @@ static int stream_once(struct follow *f, long *statusp, double *retry_after_sp,
     char cursor[64];
     curl_off_t retry_after = 0;
     snprintf(cursor, sizeof cursor, "Last-Event-ID: %" PRId64, f->last);
-    struct http_request request = { .method = "GET", .path = f->path,
+    struct http_request request = { .method = "GET",
+                                    .path = f->path,
                                     .headers = { "Accept: text/event-stream",
                                                  "Cache-Control: no-store",
                                                  f->last > 0 ? cursor : NULL } };
@@ -170,7 +179,8 @@ static int stream_once(struct follow *f, long *statusp, double *retry_after_sp,
     curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, f);
     /* the server sends a comment every 15 s: silence means that the connection is gone */
     curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_TIME, (client->heartbeat_ms + 999) / 1000);
+    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_TIME,
+                     (client->heartbeat_ms + 999) / 1000);
     curl_easy_setopt(client->curl, CURLOPT_TCP_KEEPALIVE, 1L);
     CURLcode code = curl_easy_perform(client->curl);
     curl_slist_free_all(headers);
@@ -183,7 +193,8 @@ static int stream_once(struct follow *f, long *statusp, double *retry_after_sp,
     if (code == CURLE_OUT_OF_MEMORY)
         return client_fail(err, DPC_E_NOMEM, "out of memory");
     if (code != CURLE_OK && *statusp < 400)
-        return client_fail(err, DPC_E_CONNECT, "%s: %s", client->url, curl_easy_strerror(code));
+        return client_fail(err, DPC_E_CONNECT, "%s: %s", client->url,
+                           curl_easy_strerror(code));
     return 0;
 }
 
@@ -244,18 +255,22 @@ static int follow_loop(struct follow *f, const char *id, struct dpc_error *err)
         long wait = backoff_ms(f->client, tries, base, BACKOFF_MAX_MS);
         if (retry_after_s > 0 && retry_after_s * 1000 < (double)f->client->lost_after_ms)
             wait = (long)(retry_after_s * 1000);
-        sleep_ms(wait < f->client->lost_after_ms - silent ? wait
-                                                          : f->client->lost_after_ms - silent);
+        sleep_ms(wait < f->client->lost_after_ms - silent
+                     ? wait
+                     : f->client->lost_after_ms - silent);
     }
 }
 
-int dpc_follow(dpc_client *client, const char *id, int64_t after, dpc_event_fn fn, void *user,
-               enum dpc_job_status *final_statusp, struct dpc_error *err)
+int dpc_follow(dpc_client *client, const char *id, int64_t after, dpc_event_fn fn,
+               void *user, enum dpc_job_status *final_statusp, struct dpc_error *err)
 {
     char *path = path_of(err, "/jobs/", id, "/events");
     if (!path)
         return err ? err->status : DPC_E_INVALID;
-    struct follow f = { .client = client, .path = path, .fn = fn, .user = user,
+    struct follow f = { .client = client,
+                        .path = path,
+                        .fn = fn,
+                        .user = user,
                         .last = after > 0 ? after : 0 };
     sse_init(&f.parser);
     int r = follow_loop(&f, id, err);

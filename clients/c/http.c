@@ -124,9 +124,11 @@ int http_prepare(dpc_client *client, const struct http_request *request,
     failed |= curl_easy_setopt(curl, CURLOPT_URL, url) != CURLE_OK;
     free(url);
     if (strcmp(request->method, "GET") != 0)
-        failed |= curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method) != CURLE_OK;
+        failed |=
+            curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method) != CURLE_OK;
     if (client->unix_socket)
-        failed |= curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, client->unix_socket) != CURLE_OK;
+        failed |= curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, client->unix_socket) !=
+                  CURLE_OK;
     if (client->ca_file)
         failed |= curl_easy_setopt(curl, CURLOPT_CAINFO, client->ca_file) != CURLE_OK;
     failed |= curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https") != CURLE_OK;

@@ -36,7 +36,7 @@ struct http_request {
 
 struct http_answer {
     long status;
-    bool json; /* application/json or application/problem+json */
+    bool json;            /* application/json or application/problem+json */
     double retry_after_s; /* 0: not given */
     struct buffer body;
 };
@@ -48,7 +48,8 @@ int client_fail(struct dpc_error *err, enum dpc_status status, const char *fmt, 
 /* A request that was refused: reads the problem in the answer. Returns DPC_E_REFUSED. */
 int client_refused(struct dpc_error *err, const struct http_answer *answer);
 
-/* Sets everything that all requests share on the handle; headers are to be freed after use. */
+/* Sets everything that all requests share on the handle; headers are to be freed after use.
+ */
 int http_prepare(dpc_client *client, const struct http_request *request,
                  struct curl_slist **headersp, struct dpc_error *err);
 

@@ -33,16 +33,29 @@ enum dpc_job_status job_status_public(int status)
 
 static void job_fill(struct dpc_job *job, const struct job_view *view)
 {
-    *job = (struct dpc_job){
-        .id = view->id, .name = view->name, .owner = view->owner, .dataset = view->dataset,
-        .detail = view->detail, .status = job_status_public((int)view->status),
-        .status_text = job_status_name(view->status), .reason = job_reason_name(view->reason),
-        .attempt = view->attempt, .queue_position = view->queue_position,
-        .created_at = view->created_at, .started_at = view->started_at,
-        .finished_at = view->finished_at, .step = -1, .of = -1, .loss = NAN,
-        .clip_fraction = NAN, .eval_loss = NAN, .eval_accuracy = NAN, .epsilon = NAN,
-        .delta = NAN, .noise_multiplier = NAN, .sample_rate = NAN
-    };
+    *job = (struct dpc_job){ .id = view->id,
+                             .name = view->name,
+                             .owner = view->owner,
+                             .dataset = view->dataset,
+                             .detail = view->detail,
+                             .status = job_status_public((int)view->status),
+                             .status_text = job_status_name(view->status),
+                             .reason = job_reason_name(view->reason),
+                             .attempt = view->attempt,
+                             .queue_position = view->queue_position,
+                             .created_at = view->created_at,
+                             .started_at = view->started_at,
+                             .finished_at = view->finished_at,
+                             .step = -1,
+                             .of = -1,
+                             .loss = NAN,
+                             .clip_fraction = NAN,
+                             .eval_loss = NAN,
+                             .eval_accuracy = NAN,
+                             .epsilon = NAN,
+                             .delta = NAN,
+                             .noise_multiplier = NAN,
+                             .sample_rate = NAN };
     if (view->progress) {
         job->step = view->progress->step;
         job->of = view->progress->of;
@@ -65,11 +78,13 @@ static int decode_failed(struct dpc_error *err, int r, const struct problem *pro
 {
     if (r == PROTO_E_NOMEM)
         return client_fail(err, DPC_E_NOMEM, "out of memory");
-    return client_fail(err, DPC_E_PROTOCOL, "the answer is not understood: %s", problem->detail);
+    return client_fail(err, DPC_E_PROTOCOL, "the answer is not understood: %s",
+                       problem->detail);
 }
 
 /* takes the answer's body */
-static int job_open(struct http_answer *answer, struct dpc_job **jobp, struct dpc_error *err)
+static int job_open(struct http_answer *answer, struct dpc_job **jobp,
+                    struct dpc_error *err)
 {
     struct problem problem;
     struct job_box *box = calloc(1, sizeof *box);
@@ -138,8 +153,8 @@ static int make_key(char key[33])
     return 0;
 }
 
-int dpc_submit(dpc_client *client, const char *spec, size_t len, const char *idempotency_key,
-               struct dpc_job **jobp, struct dpc_error *err)
+int dpc_submit(dpc_client *client, const char *spec, size_t len,
+               const char *idempotency_key, struct dpc_job **jobp, struct dpc_error *err)
 {
     char made[33], header[320];
     *jobp = NULL;
@@ -147,16 +162,21 @@ int dpc_submit(dpc_client *client, const char *spec, size_t len, const char *ide
         return client_fail(err, DPC_E_INVALID, "no random numbers for an Idempotency-Key");
     const char *key = idempotency_key ? idempotency_key : made;
     if (!key[0] || strlen(key) > 255 || key[strcspn(key, "\r\n")])
-        return client_fail(err, DPC_E_INVALID, "an Idempotency-Key has 1 to 255 characters");
+        return client_fail(err, DPC_E_INVALID,
+                           "an Idempotency-Key has 1 to 255 characters");
     snprintf(header, sizeof header, "Idempotency-Key: %s", key);
-    struct http_request request = { .method = "POST", .path = "/jobs", .body = spec, .len = len,
-                                    .headers = { header }, .again = true };
+    struct http_request request = { .method = "POST",
+                                    .path = "/jobs",
+                                    .body = spec,
+                                    .len = len,
+                                    .headers = { header },
+                                    .again = true };
     return request_job(client, &request, jobp, err);
 }
 
 /* METHOD /jobs/id rest; both methods are idempotent here */
-static int job_call(dpc_client *client, const char *method, const char *id, const char *rest,
-                    struct dpc_job **jobp, struct dpc_error *err)
+static int job_call(dpc_client *client, const char *method, const char *id,
+                    const char *rest, struct dpc_job **jobp, struct dpc_error *err)
 {
     if (jobp)
         *jobp = NULL;
@@ -169,12 +189,14 @@ static int job_call(dpc_client *client, const char *method, const char *id, cons
     return r;
 }
 
-int dpc_get(dpc_client *client, const char *id, struct dpc_job **jobp, struct dpc_error *err)
+int dpc_get(dpc_client *client, const char *id, struct dpc_job **jobp,
+            struct dpc_error *err)
 {
     return job_call(client, "GET", id, "", jobp, err);
 }
 
-int dpc_cancel(dpc_client *client, const char *id, struct dpc_job **jobp, struct dpc_error *err)
+int dpc_cancel(dpc_client *client, const char *id, struct dpc_job **jobp,
+               struct dpc_error *err)
 {
     return job_call(client, "POST", id, "/cancel", jobp, err);
 }
@@ -208,7 +230,8 @@ static int list_path(struct buffer *path, const struct dpc_filter *f)
 }
 
 /* takes the answer's body */
-static int jobs_open(struct http_answer *answer, struct dpc_jobs **jobsp, struct dpc_error *err)
+static int jobs_open(struct http_answer *answer, struct dpc_jobs **jobsp,
+                     struct dpc_error *err)
 {
     struct problem problem;
     struct jobs_box *box = calloc(1, sizeof *box);
@@ -230,8 +253,10 @@ static int jobs_open(struct http_answer *answer, struct dpc_jobs **jobsp, struct
     for (size_t i = 0; i < box->page->n_data; i++)
         job_fill(&box->data[i], &box->page->data[i]);
     box->json = answer->body.text;
-    box->jobs = (struct dpc_jobs){ .n = box->page->n_data, .jobs = box->data,
-                                   .has_more = box->page->has_more, .json = box->json };
+    box->jobs = (struct dpc_jobs){ .n = box->page->n_data,
+                                   .jobs = box->data,
+                                   .has_more = box->page->has_more,
+                                   .json = box->json };
     *jobsp = &box->jobs;
     return DPC_OK;
 }

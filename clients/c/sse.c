@@ -42,7 +42,8 @@ static int dispatch(struct sse_parser *p, sse_fn fn, void *user)
     if (p->has_data) {
         r = text_append(&p->data, "", 0);
         if (r == 0)
-            r = fn(p->event[0] ? p->event : "message", p->id, p->data.text, p->data.len, user);
+            r = fn(p->event[0] ? p->event : "message", p->id, p->data.text, p->data.len,
+                   user);
     }
     p->event[0] = '\0';
     p->data.len = 0;

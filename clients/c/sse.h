@@ -21,7 +21,7 @@ struct sse_parser {
     long retry_ms;  /* the server's wish; -1: none */
     bool skip_lf;   /* the line ended with CR */
     bool has_data;
-    bool at_start;  /* a byte order mark may come */
+    bool at_start; /* a byte order mark may come */
 };
 
 /* Return 0 to go on; any other value ends sse_feed, which returns it. */

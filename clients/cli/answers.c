@@ -31,39 +31,56 @@ static int get_command(struct cli *cli, const struct args_spec *spec, get_fn fn,
 
 int command_dataset_show(struct cli *cli, int argc, char **argv)
 {
-    const struct args_spec spec = { "dataset show", "NAME", "Shows one dataset.", NULL, 0, 1, 1 };
+    const struct args_spec spec = {
+        "dataset show", "NAME", "Shows one dataset.", NULL, 0, 1, 1
+    };
     return get_command(cli, &spec, dpc_dataset_get, argc, argv);
 }
 
 int command_dataset_list(struct cli *cli, int argc, char **argv)
 {
-    const struct args_spec spec = { "dataset list", "", "Lists the datasets.", NULL, 0, 0, 0 };
+    const struct args_spec spec = {
+        "dataset list", "", "Lists the datasets.", NULL, 0, 0, 0
+    };
     return get_command(cli, &spec, dpc_dataset_list, argc, argv);
 }
 
 int command_budget_show(struct cli *cli, int argc, char **argv)
 {
-    const struct args_spec spec = { "budget show", "DATASET",
-                                    "Shows what of a dataset's privacy budget is spent, reserved and "
-                                    "left.",
-                                    NULL, 0, 1, 1 };
+    const struct args_spec spec = {
+        "budget show",
+        "DATASET",
+        "Shows what of a dataset's privacy budget is spent, reserved and "
+        "left.",
+        NULL,
+        0,
+        1,
+        1
+    };
     return get_command(cli, &spec, dpc_budget, argc, argv);
 }
 
 int command_artifact_list(struct cli *cli, int argc, char **argv)
 {
-    const struct args_spec spec = { "artifact list", "ID", "Lists what a job left behind.", NULL,
-                                    0, 1, 1 };
+    const struct args_spec spec = {
+        "artifact list", "ID", "Lists what a job left behind.", NULL, 0, 1, 1
+    };
     return get_command(cli, &spec, dpc_artifacts, argc, argv);
 }
 
 int command_dataset_add(struct cli *cli, int argc, char **argv)
 {
     const char *file;
-    const struct args_spec spec = { "dataset add", "FILE",
-                                    "Registers the dataset described in FILE (JSON; - is standard "
-                                    "input).",
-                                    NULL, 0, 1, 1 };
+    const struct args_spec spec = {
+        "dataset add",
+        "FILE",
+        "Registers the dataset described in FILE (JSON; - is standard "
+        "input).",
+        NULL,
+        0,
+        1,
+        1
+    };
     int r = args_parse(cli, &spec, argc, argv, &file);
     if (r >= 0)
         return r;
@@ -116,25 +133,29 @@ static int get_version(dpc_client *client, const char *name, struct dpc_text *an
 
 int command_queue(struct cli *cli, int argc, char **argv)
 {
-    const struct args_spec spec = { "queue", "", "Shows running and queued jobs.", NULL, 0, 0, 0 };
+    const struct args_spec spec = { "queue", "", "Shows running and queued jobs.", NULL, 0,
+                                    0,       0 };
     return get_command(cli, &spec, get_queue, argc, argv);
 }
 
 int command_devices(struct cli *cli, int argc, char **argv)
 {
-    const struct args_spec spec = { "devices", "", "Shows what jobs can run on.", NULL, 0, 0, 0 };
+    const struct args_spec spec = { "devices", "", "Shows what jobs can run on.", NULL, 0,
+                                    0,         0 };
     return get_command(cli, &spec, get_devices, argc, argv);
 }
 
 int command_whoami(struct cli *cli, int argc, char **argv)
 {
-    const struct args_spec spec = { "whoami", "", "Shows the owner and role of your token.", NULL,
-                                    0, 0, 0 };
+    const struct args_spec spec = { "whoami", "", "Shows the owner and role of your token.",
+                                    NULL,     0,  0,
+                                    0 };
     return get_command(cli, &spec, get_whoami, argc, argv);
 }
 
 int command_version(struct cli *cli, int argc, char **argv)
 {
-    const struct args_spec spec = { "version", "", "Shows the daemon's version.", NULL, 0, 0, 0 };
+    const struct args_spec spec = { "version", "", "Shows the daemon's version.", NULL, 0,
+                                    0,         0 };
     return get_command(cli, &spec, get_version, argc, argv);
 }

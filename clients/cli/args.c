@@ -14,7 +14,8 @@ static void common_options(struct cli *cli, struct args_option options[COMMON_OP
 {
     const struct args_option all[COMMON_OPTIONS] = {
         { "url", "URL", ARGS_TEXT, &cli->url, "where the daemon is (DPSGD_URL)" },
-        { "socket", "PATH", ARGS_TEXT, &cli->socket, "the daemon's Unix socket (DPSGD_SOCKET)" },
+        { "socket", "PATH", ARGS_TEXT, &cli->socket,
+          "the daemon's Unix socket (DPSGD_SOCKET)" },
         { "token", "TEXT", ARGS_TEXT, &cli->token, "bearer token (DPSGD_TOKEN)" },
         { "token-file", "PATH", ARGS_TEXT, &cli->token_file,
           "file with the token (DPSGD_TOKEN_FILE)" },
@@ -30,8 +31,8 @@ static void print_options(const char *title, const struct args_option *options, 
         printf("\n%s\n", title);
     for (size_t i = 0; i < n; i++) {
         char left[64];
-        snprintf(left, sizeof left, "--%s%s%s", options[i].name, options[i].value ? " " : "",
-                 options[i].value ? options[i].value : "");
+        snprintf(left, sizeof left, "--%s%s%s", options[i].name,
+                 options[i].value ? " " : "", options[i].value ? options[i].value : "");
         printf("  %-28s %s\n", left, options[i].help);
     }
 }
@@ -66,18 +67,11 @@ static int store_value(const struct args_option *option, const char *value)
 {
     struct args_list *list = option->to;
     switch (option->kind) {
-    case ARGS_FLAG:
-        *(bool *)option->to = true;
-        return 0;
-    case ARGS_TEXT:
-        *(const char **)option->to = value;
-        return 0;
-    case ARGS_REAL:
-        return proto_real_parse(value, strlen(value), option->to);
-    case ARGS_INT:
-        return parse_int(value, option->to);
-    case ARGS_LIST:
-        break;
+    case ARGS_FLAG: *(bool *)option->to = true; return 0;
+    case ARGS_TEXT: *(const char **)option->to = value; return 0;
+    case ARGS_REAL: return proto_real_parse(value, strlen(value), option->to);
+    case ARGS_INT: return parse_int(value, option->to);
+    case ARGS_LIST: break;
     }
     if (list->n == ARGS_LIST_MAX)
         return -1;
@@ -101,7 +95,8 @@ static int parse_option(const struct args_spec *spec, const struct args_option *
 {
     const char *text = argv[*i] + 2;
     size_t len = strcspn(text, "=");
-    const struct args_option *option = find_option(spec->options, spec->n_options, text, len);
+    const struct args_option *option =
+        find_option(spec->options, spec->n_options, text, len);
     if (!option)
         option = find_option(common, COMMON_OPTIONS, text, len);
     if (!option)
@@ -130,7 +125,8 @@ int args_parse(struct cli *cli, const struct args_spec *spec, int argc, char **a
         const char *arg = argv[i];
         if (!only_operands && strcmp(arg, "--") == 0) {
             only_operands = true;
-        } else if (!only_operands && (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0)) {
+        } else if (!only_operands &&
+                   (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0)) {
             print_help(spec, common);
             return EXIT_SUCCEEDED;
         } else if (!only_operands && strncmp(arg, "--", 2) == 0) {

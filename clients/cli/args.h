@@ -38,7 +38,7 @@ struct args_option {
 };
 
 struct args_spec {
-    const char *command; /* "submit", "dataset add" */
+    const char *command;  /* "submit", "dataset add" */
     const char *operands; /* "FILE", "" */
     const char *about;    /* a sentence or two */
     const struct args_option *options;
@@ -46,8 +46,9 @@ struct args_spec {
     size_t min_operands, max_operands;
 };
 
-/* Reads argv[0..argc) into the options' targets and operands[max_operands]. Returns -1 to go on,
- * otherwise the exit status: help was asked for, or something is wrong and was said. */
+/* Reads argv[0..argc) into the options' targets and operands[max_operands]. Returns -1 to
+ * go on, otherwise the exit status: help was asked for, or something is wrong and was said.
+ */
 int args_parse(struct cli *cli, const struct args_spec *spec, int argc, char **argv,
                const char **operands);
 

@@ -42,8 +42,10 @@ char *cli_read_file(const char *path, size_t max, size_t *lenp)
 
 dpc_client *cli_open(const struct cli *cli)
 {
-    struct dpc_options options = { .url = cli->url, .unix_socket = cli->socket,
-                                   .token = cli->token, .ca_file = cli->ca_file };
+    struct dpc_options options = { .url = cli->url,
+                                   .unix_socket = cli->socket,
+                                   .token = cli->token,
+                                   .ca_file = cli->ca_file };
     struct dpc_error err;
     dpc_client *client;
     char *token = NULL;
@@ -94,7 +96,8 @@ int cli_fail(const struct dpc_error *err)
         put_error(err->request_id);
         fputc('\n', stderr);
     }
-    return err->status == DPC_E_CONNECT || err->status == DPC_E_LOST ? EXIT_LOST : EXIT_FAILED;
+    return err->status == DPC_E_CONNECT || err->status == DPC_E_LOST ? EXIT_LOST
+                                                                     : EXIT_FAILED;
 }
 
 void cli_print_json(const struct cli *cli, struct dpc_text *text)

@@ -38,14 +38,15 @@ dpc_client *cli_open(const struct cli *cli);
 /* Says what went wrong, with its places; returns the exit status for it. */
 int cli_fail(const struct dpc_error *err);
 
-/* A whole file, or standard input for "-", of at most max bytes; NUL-terminated, to be freed.
- * NULL: it was said why. */
+/* A whole file, or standard input for "-", of at most max bytes; NUL-terminated, to be
+ * freed. NULL: it was said why. */
 char *cli_read_file(const char *path, size_t max, size_t *lenp);
 
 /* JSON text: as it is with --json, otherwise indented. Frees the text. */
 void cli_print_json(const struct cli *cli, struct dpc_text *text);
 
-/* Text that came over the wire, with control characters replaced: a terminal must not obey. */
+/* Text that came over the wire, with control characters replaced: a terminal must not obey.
+ */
 void cli_put(const char *text);
 
 /* Prints one job; returns EXIT_SUCCEEDED. */

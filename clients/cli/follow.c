@@ -31,12 +31,9 @@ int cli_follow(const struct cli *cli, dpc_client *client, const char *id, int64_
     if (r)
         return cli_fail(&err);
     switch (status) {
-    case DPC_JOB_SUCCEEDED:
-        return EXIT_SUCCEEDED;
-    case DPC_JOB_CANCELLED:
-        return EXIT_CANCELLED;
-    default:
-        return EXIT_FAILED;
+    case DPC_JOB_SUCCEEDED: return EXIT_SUCCEEDED;
+    case DPC_JOB_CANCELLED: return EXIT_CANCELLED;
+    default: return EXIT_FAILED;
     }
 }
 
@@ -48,10 +45,14 @@ int command_follow(struct cli *cli, int argc, char **argv)
         { "after", "N", ARGS_INT, &after, "begin after the event with this number" },
     };
     const struct args_spec spec = {
-        "follow", "ID",
+        "follow",
+        "ID",
         "Shows a job's progress until it ends: a bar on a terminal, lines elsewhere, one\n"
         "event a line with --json. Ends with 0 succeeded, 1 failed, 2 cancelled, 3 lost.",
-        options, ARGS_COUNT(options), 1, 1
+        options,
+        ARGS_COUNT(options),
+        1,
+        1
     };
     int r = args_parse(cli, &spec, argc, argv, &id);
     if (r >= 0)

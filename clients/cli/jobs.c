@@ -22,7 +22,8 @@ static void print_page(const struct dpc_jobs *page)
         const struct dpc_job *job = &page->jobs[i];
         char step[48] = "-", epsilon[24] = "-";
         if (job->step >= 0)
-            snprintf(step, sizeof step, "%lld/%lld", (long long)job->step, (long long)job->of);
+            snprintf(step, sizeof step, "%lld/%lld", (long long)job->step,
+                     (long long)job->of);
         if (!isnan(job->epsilon))
             snprintf(epsilon, sizeof epsilon, "%.4g", job->epsilon);
         put_column(job->id, 30);
@@ -40,14 +41,16 @@ int command_list(struct cli *cli, int argc, char **argv)
     struct dpc_filter filter = { 0 };
     int64_t limit = 20;
     const struct args_option options[] = {
-        { "status", "STATUS", ARGS_TEXT, &filter.status, "queued, running, succeeded, ..." },
+        { "status", "STATUS", ARGS_TEXT, &filter.status,
+          "queued, running, succeeded, ..." },
         { "dataset", "NAME", ARGS_TEXT, &filter.dataset, "jobs on this dataset" },
         { "owner", "NAME", ARGS_TEXT, &filter.owner, "jobs of this owner" },
         { "after", "ID", ARGS_TEXT, &filter.after, "older than this job" },
         { "limit", "N", ARGS_INT, &limit, "at most so many (20)" },
     };
-    const struct args_spec spec = { "list", "", "Lists jobs, newest first.", options,
-                                    ARGS_COUNT(options), 0, 0 };
+    const struct args_spec spec = {
+        "list", "", "Lists jobs, newest first.", options, ARGS_COUNT(options), 0, 0
+    };
     int r = args_parse(cli, &spec, argc, argv, NULL);
     if (r >= 0)
         return r;
@@ -80,8 +83,8 @@ typedef int (*job_fn)(dpc_client *client, const char *id, struct dpc_job **jobp,
                       struct dpc_error *err);
 
 /* a command on one job whose answer is the job */
-static int job_command(struct cli *cli, const char *name, const char *about, job_fn fn, int argc,
-                       char **argv)
+static int job_command(struct cli *cli, const char *name, const char *about, job_fn fn,
+                       int argc, char **argv)
 {
     const char *id;
     const struct args_spec spec = { name, "ID", about, NULL, 0, 1, 1 };
@@ -107,15 +110,18 @@ int command_show(struct cli *cli, int argc, char **argv)
 
 int command_cancel(struct cli *cli, int argc, char **argv)
 {
-    return job_command(cli, "cancel", "Cancels a job between two steps.", dpc_cancel, argc, argv);
+    return job_command(cli, "cancel", "Cancels a job between two steps.", dpc_cancel, argc,
+                       argv);
 }
 
 int command_delete(struct cli *cli, int argc, char **argv)
 {
     const char *id;
-    const struct args_spec spec = { "delete", "ID",
-                                    "Deletes a finished job. What it cost stays in the ledger.",
-                                    NULL, 0, 1, 1 };
+    const struct args_spec spec = {
+        "delete", "ID", "Deletes a finished job. What it cost stays in the ledger.",
+        NULL,     0,    1,
+        1
+    };
     int r = args_parse(cli, &spec, argc, argv, &id);
     if (r >= 0)
         return r;
@@ -151,8 +157,13 @@ int command_weights(struct cli *cli, int argc, char **argv)
         { "output", "PATH", ARGS_TEXT, &output, "where to (model.safetensors)" },
     };
     const struct args_spec spec = {
-        "weights", "ID", "Downloads the model of a job, for load_state_dict and the like.", options,
-        ARGS_COUNT(options), 1, 1
+        "weights",
+        "ID",
+        "Downloads the model of a job, for load_state_dict and the like.",
+        options,
+        ARGS_COUNT(options),
+        1,
+        1
     };
     int r = args_parse(cli, &spec, argc, argv, &id);
     return r >= 0 ? r : download(cli, id, "model.safetensors", output);
@@ -164,9 +175,13 @@ int command_artifact_download(struct cli *cli, int argc, char **argv)
     const struct args_option options[] = {
         { "output", "PATH", ARGS_TEXT, &output, "where to (the artifact's name)" },
     };
-    const struct args_spec spec = { "artifact download", "ID NAME",
-                                    "Downloads one of a job's artifacts.", options,
-                                    ARGS_COUNT(options), 2, 2 };
+    const struct args_spec spec = { "artifact download",
+                                    "ID NAME",
+                                    "Downloads one of a job's artifacts.",
+                                    options,
+                                    ARGS_COUNT(options),
+                                    2,
+                                    2 };
     int r = args_parse(cli, &spec, argc, argv, operands);
     if (r >= 0)
         return r;

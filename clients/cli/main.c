@@ -30,7 +30,8 @@ static const struct command {
     { "devices", "show the devices", command_devices },
     { "whoami", "show who the token says you are", command_whoami },
     { "version", "show the daemon's version", command_version },
-    { "privacy epsilon", "epsilon of DP-SGD steps (no daemon needed)", command_privacy_epsilon },
+    { "privacy epsilon", "epsilon of DP-SGD steps (no daemon needed)",
+      command_privacy_epsilon },
     { "privacy delta", "delta of DP-SGD steps (no daemon needed)", command_privacy_delta },
     { "privacy noise-multiplier", "noise for a target epsilon (no daemon needed)",
       command_privacy_noise_multiplier },
@@ -45,9 +46,11 @@ static int help(FILE *out)
     fprintf(out, "usage: dpsgctl COMMAND [ARGUMENT]... [OPTION]...\n\n");
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(out, "  %-26s %s\n", commands[i].name, commands[i].about);
-    fprintf(out, "\ndpsgctl COMMAND --help tells more. The daemon's address and your token come from\n"
+    fprintf(out, "\ndpsgctl COMMAND --help tells more. The daemon's address and your token "
+                 "come from\n"
                  "--url and --token, or DPSGD_URL and DPSGD_TOKEN (or DPSGD_TOKEN_FILE).\n"
-                 "Exit status: 0 succeeded, 1 failed, 2 cancelled, 3 daemon lost, 64 wrong usage.\n");
+                 "Exit status: 0 succeeded, 1 failed, 2 cancelled, 3 daemon lost, 64 wrong "
+                 "usage.\n");
     return out == stdout ? EXIT_SUCCEEDED : EXIT_USAGE;
 }
 
@@ -64,7 +67,8 @@ static int name_words(const char *name, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    struct cli cli = { .url = getenv("DPSGD_URL"), .socket = getenv("DPSGD_SOCKET"),
+    struct cli cli = { .url = getenv("DPSGD_URL"),
+                       .socket = getenv("DPSGD_SOCKET"),
                        .token = getenv("DPSGD_TOKEN"),
                        .token_file = getenv("DPSGD_TOKEN_FILE") };
     if (argc < 2)

@@ -1,5 +1,5 @@
-/* dpsgctl privacy: the accountants on the command line. JSON on standard output; a number that
- * is infinite is null. */
+/* dpsgctl privacy: the accountants on the command line. JSON on standard output; a number
+ * that is infinite is null. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -22,15 +22,15 @@ struct question {
 
 static int fail_library(const char *command, const struct psg_error *err)
 {
-    fprintf(stderr, "dpsgctl privacy %s: %s%s%s\n", command, err->place, err->place[0] ? ": " : "",
-            err->text);
+    fprintf(stderr, "dpsgctl privacy %s: %s%s%s\n", command, err->place,
+            err->place[0] ? ": " : "", err->text);
     return EXIT_FAILED;
 }
 
 static int fail_option(const char *command, const char *what)
 {
-    fprintf(stderr, "dpsgctl privacy %s: %s (see dpsgctl privacy %s --help)\n", command, what,
-            command);
+    fprintf(stderr, "dpsgctl privacy %s: %s (see dpsgctl privacy %s --help)\n", command,
+            what, command);
     return EXIT_USAGE;
 }
 
@@ -90,9 +90,13 @@ int command_privacy_epsilon(struct cli *cli, int argc, char **argv)
         { "event", "Q,S,STEPS", ARGS_LIST, &q.events,
           "steps of sample rate Q and noise multiplier S; repeatable" },
     };
-    const struct args_spec spec = { "privacy epsilon", "",
-                                    "Epsilon at DELTA of all the events together.", options,
-                                    ARGS_COUNT(options), 0, 0 };
+    const struct args_spec spec = { "privacy epsilon",
+                                    "",
+                                    "Epsilon at DELTA of all the events together.",
+                                    options,
+                                    ARGS_COUNT(options),
+                                    0,
+                                    0 };
     int r = args_parse(cli, &spec, argc, argv, NULL);
     if (r < 0)
         r = question_read(&q, "epsilon");
@@ -120,9 +124,13 @@ int command_privacy_delta(struct cli *cli, int argc, char **argv)
         { "event", "Q,S,STEPS", ARGS_LIST, &q.events,
           "steps of sample rate Q and noise multiplier S; repeatable" },
     };
-    const struct args_spec spec = { "privacy delta", "",
-                                    "Delta at EPSILON of all the events together.", options,
-                                    ARGS_COUNT(options), 0, 0 };
+    const struct args_spec spec = { "privacy delta",
+                                    "",
+                                    "Delta at EPSILON of all the events together.",
+                                    options,
+                                    ARGS_COUNT(options),
+                                    0,
+                                    0 };
     int r = args_parse(cli, &spec, argc, argv, NULL);
     if (r < 0)
         r = question_read(&q, "delta");
@@ -151,12 +159,19 @@ int command_privacy_noise_multiplier(struct cli *cli, int argc, char **argv)
         { "delta", "DELTA", ARGS_REAL, &delta, "probability of a larger loss" },
         { "sample-rate", "Q", ARGS_REAL, &rate, "share of the records in a step" },
         { "steps", "N", ARGS_INT, &steps, "number of steps" },
-        { "event", "Q,S,STEPS", ARGS_LIST, &q.events, "steps that ran already; repeatable" },
+        { "event", "Q,S,STEPS", ARGS_LIST, &q.events,
+          "steps that ran already; repeatable" },
     };
-    const struct args_spec spec = { "privacy noise-multiplier", "",
-                                    "Smallest noise multiplier with which the steps stay within "
-                                    "the target.",
-                                    options, ARGS_COUNT(options), 0, 0 };
+    const struct args_spec spec = {
+        "privacy noise-multiplier",
+        "",
+        "Smallest noise multiplier with which the steps stay within "
+        "the target.",
+        options,
+        ARGS_COUNT(options),
+        0,
+        0
+    };
     int r = args_parse(cli, &spec, argc, argv, NULL);
     if (r < 0)
         r = question_read(&q, "noise-multiplier");
@@ -190,11 +205,16 @@ int command_privacy_steps(struct cli *cli, int argc, char **argv)
         { "sample-rate", "Q", ARGS_REAL, &rate, "share of the records in a step" },
         { "noise-multiplier", "S", ARGS_REAL, &noise, "noise of a step" },
         { "max-steps", "N", ARGS_INT, &most, "look no further than this (1e9)" },
-        { "event", "Q,S,STEPS", ARGS_LIST, &q.events, "steps that ran already; repeatable" },
+        { "event", "Q,S,STEPS", ARGS_LIST, &q.events,
+          "steps that ran already; repeatable" },
     };
-    const struct args_spec spec = { "privacy steps", "",
-                                    "How many (more) steps stay within the target.", options,
-                                    ARGS_COUNT(options), 0, 0 };
+    const struct args_spec spec = { "privacy steps",
+                                    "",
+                                    "How many (more) steps stay within the target.",
+                                    options,
+                                    ARGS_COUNT(options),
+                                    0,
+                                    0 };
     int r = args_parse(cli, &spec, argc, argv, NULL);
     if (r < 0)
         r = question_read(&q, "steps");

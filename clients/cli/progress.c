@@ -11,8 +11,11 @@
 
 void progress_init(struct progress *p, FILE *out, bool terminal, int width, bool json)
 {
-    *p = (struct progress){ .out = out, .terminal = terminal && !json, .json = json,
-                            .width = width > 20 ? width : 80, .shown_ms = -1,
+    *p = (struct progress){ .out = out,
+                            .terminal = terminal && !json,
+                            .json = json,
+                            .width = width > 20 ? width : 80,
+                            .shown_ms = -1,
                             .smooth_loss = NAN };
 }
 
@@ -125,7 +128,8 @@ void progress_end(struct progress *p)
 }
 
 /* a line "name: what (why)" */
-static void show_line(struct progress *p, const char *name, const char *what, const char *why)
+static void show_line(struct progress *p, const char *name, const char *what,
+                      const char *why)
 {
     fprintf(p->out, "%s: ", name);
     put_safe(p->out, what);

@@ -75,12 +75,19 @@ int command_submit(struct cli *cli, int argc, char **argv)
         { "dry-run", NULL, ARGS_FLAG, &dry, "print the plan and its cost, submit nothing" },
         { "set", "PATH=VALUE", ARGS_LIST, &sets,
           "change a member first: privacy.noise_multiplier=1.3" },
-        { "idempotency-key", "TEXT", ARGS_TEXT, &key, "the same key never makes a second job" },
+        { "idempotency-key", "TEXT", ARGS_TEXT, &key,
+          "the same key never makes a second job" },
     };
-    const struct args_spec spec = { "submit", "FILE",
-                                    "Sends the job in FILE (JSON; - is standard input). Prints its "
-                                    "id and status.",
-                                    options, ARGS_COUNT(options), 1, 1 };
+    const struct args_spec spec = {
+        "submit",
+        "FILE",
+        "Sends the job in FILE (JSON; - is standard input). Prints its "
+        "id and status.",
+        options,
+        ARGS_COUNT(options),
+        1,
+        1
+    };
     int r = args_parse(cli, &spec, argc, argv, &file);
     if (r >= 0)
         return r;
@@ -93,7 +100,8 @@ int command_submit(struct cli *cli, int argc, char **argv)
     dpc_client *client = cli_open(cli);
     r = EXIT_FAILED;
     if (client)
-        r = dry ? dry_run(cli, client, text, len) : submit(cli, client, text, len, key, follow);
+        r = dry ? dry_run(cli, client, text, len)
+                : submit(cli, client, text, len, key, follow);
     dpc_close(client);
     free(text);
     return r;

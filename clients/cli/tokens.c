@@ -9,8 +9,8 @@
 #include "proto/token.h"
 
 /* sends a request, prints its answer */
-static int request(const struct cli *cli, const char *method, const char *path, const char *body,
-                   size_t len)
+static int request(const struct cli *cli, const char *method, const char *path,
+                   const char *body, size_t len)
 {
     struct dpc_error err;
     struct dpc_text answer;
@@ -34,17 +34,25 @@ int command_token_create(struct cli *cli, int argc, char **argv)
     const struct args_option options[] = {
         { "expires-in", "TIME", ARGS_TEXT, &expires, "12h, 90d; without it: never" },
     };
-    const struct args_spec spec = { "token create", "OWNER ROLE",
-                                    "Makes a bearer token and prints it, once. ROLE is viewer, "
-                                    "submitter,\ncustodian, admin or metrics.",
-                                    options, ARGS_COUNT(options), 2, 2 };
+    const struct args_spec spec = {
+        "token create",
+        "OWNER ROLE",
+        "Makes a bearer token and prints it, once. ROLE is viewer, "
+        "submitter,\ncustodian, admin or metrics.",
+        options,
+        ARGS_COUNT(options),
+        2,
+        2
+    };
     int r = args_parse(cli, &spec, argc, argv, operands);
     if (r >= 0)
         return r;
-    struct token_spec token = { .owner = operands[0], .role = user_role_parse(operands[1]),
+    struct token_spec token = { .owner = operands[0],
+                                .role = user_role_parse(operands[1]),
                                 .expires_in = NAN };
     if (!token.role || (expires && proto_duration_parse(expires, &token.expires_in))) {
-        fprintf(stderr, "dpsgctl token create: no such %s (see dpsgctl token create --help)\n",
+        fprintf(stderr,
+                "dpsgctl token create: no such %s (see dpsgctl token create --help)\n",
                 token.role ? "time" : "role");
         return EXIT_USAGE;
     }
@@ -57,8 +65,9 @@ int command_token_create(struct cli *cli, int argc, char **argv)
 
 int command_token_list(struct cli *cli, int argc, char **argv)
 {
-    const struct args_spec spec = { "token list", "", "Lists the tokens, without their texts.",
-                                    NULL, 0, 0, 0 };
+    const struct args_spec spec = {
+        "token list", "", "Lists the tokens, without their texts.", NULL, 0, 0, 0
+    };
     int r = args_parse(cli, &spec, argc, argv, NULL);
     return r >= 0 ? r : request(cli, "GET", "/tokens", NULL, 0);
 }
@@ -67,15 +76,18 @@ int command_token_delete(struct cli *cli, int argc, char **argv)
 {
     const char *id;
     char path[256];
-    const struct args_spec spec = { "token delete", "ID", "Revokes a token at once.", NULL, 0, 1,
-                                    1 };
+    const struct args_spec spec = {
+        "token delete", "ID", "Revokes a token at once.", NULL, 0, 1, 1
+    };
     int r = args_parse(cli, &spec, argc, argv, &id);
     if (r >= 0)
         return r;
-    size_t n = strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-");
+    size_t n =
+        strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-");
     if (n == 0 || n > 64 || id[n]) {
-        fprintf(stderr, "dpsgctl token delete: that is not the id of a token (see dpsgctl token "
-                        "list --help)\n");
+        fprintf(stderr,
+                "dpsgctl token delete: that is not the id of a token (see dpsgctl token "
+                "list --help)\n");
         return EXIT_USAGE;
     }
     snprintf(path, sizeof path, "/tokens/%s", id);

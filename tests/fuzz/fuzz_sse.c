@@ -1,4 +1,5 @@
-/* The client's event-stream parser: fed at once and byte by byte, the same events come out. */
+/* The client's event-stream parser: fed at once and byte by byte, the same events come out.
+ */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,8 @@ static void add(struct sum *sum, const char *bytes, size_t len)
     sum->hash = (sum->hash ^ len) * 1099511628211u;
 }
 
-static int on_event(const char *event, const char *id, const char *data, size_t len, void *user)
+static int on_event(const char *event, const char *id, const char *data, size_t len,
+                    void *user)
 {
     struct sum *sum = user;
     add(sum, event, strlen(event));

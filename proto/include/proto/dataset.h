@@ -65,7 +65,7 @@ struct dataset_spec {
     int64_t classes;      /* of the labels, from 2; -1: labels are real targets */
     int64_t nominal_size; /* public; -1: the count rounded to two digits */
     struct dataset_normalize normalize;
-    struct dataset_budget *budget;      /* NULL: public data only */
+    struct dataset_budget *budget;   /* NULL: public data only */
     enum telemetry_policy telemetry; /* private */
     double loss_bound;               /* default of the jobs' telemetry; 8 */
     enum split_policy test_split;    /* private: evaluations are charged */

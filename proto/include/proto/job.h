@@ -1,5 +1,6 @@
-/* A job as clients see it: answer of POST /jobs and GET /jobs/{id}, and the page of GET /jobs.
- * Decoding ignores members that are not known, so that older clients read newer daemons. */
+/* A job as clients see it: answer of POST /jobs and GET /jobs/{id}, and the page of GET
+ * /jobs. Decoding ignores members that are not known, so that older clients read newer
+ * daemons. */
 #ifndef PROTO_JOB_H
 #define PROTO_JOB_H
 
@@ -30,11 +31,11 @@ enum job_reason {
 };
 
 struct job_progress {
-    int64_t step;  /* steps done */
-    int64_t of;    /* steps in all */
-    double epoch;  /* NAN: not known */
+    int64_t step;          /* steps done */
+    int64_t of;            /* steps in all */
+    double epoch;          /* NAN: not known */
     double examples_per_s; /* NAN: not known */
-    double eta_s;  /* seconds that are left; NAN: not known */
+    double eta_s;          /* seconds that are left; NAN: not known */
 };
 
 /* latest values; those that the dataset's telemetry policy keeps are NAN */
@@ -55,25 +56,26 @@ struct privacy_cost {
     enum accountant_kind accountant;
     double noise_multiplier;
     double sample_rate;
-    int64_t steps; /* that epsilon accounts for */
+    int64_t steps;         /* that epsilon accounts for */
     bool poisson_sampling; /* false: accounted without amplification */
     double epsilon_at_end; /* when all steps have run; NAN: not known */
 };
 
 struct job_view {
     const char *id;
-    const char *name;    /* NULL: none */
-    const char *owner;   /* NULL: not known */
+    const char *name;  /* NULL: none */
+    const char *owner; /* NULL: not known */
     const char *dataset;
     enum job_status status;
     enum job_reason reason; /* why it is in this status; 0: none */
-    const char *detail;     /* a sentence for a failed job, never quoting a record; NULL: none */
-    int64_t attempt;        /* from 1; 0 before the first */
+    const char
+        *detail;     /* a sentence for a failed job, never quoting a record; NULL: none */
+    int64_t attempt; /* from 1; 0 before the first */
     int64_t queue_position; /* 1: next; -1: not queued */
     int64_t created_at;     /* milliseconds since 1970; all times */
     int64_t status_since;
-    int64_t started_at;  /* -1: not yet */
-    int64_t finished_at; /* -1: not yet */
+    int64_t started_at;        /* -1: not yet */
+    int64_t finished_at;       /* -1: not yet */
     struct device_spec device; /* that it runs on */
     enum grad_sample_mode grad_sample_mode;
     struct job_progress *progress; /* NULL: not started */
@@ -94,12 +96,14 @@ void job_progress_init(struct job_progress *progress);
 void job_metrics_init(struct job_metrics *metrics);
 void privacy_cost_init(struct privacy_cost *cost);
 
-int job_view_decode(struct job_view **p, const char *text, size_t len, struct problem *problem);
+int job_view_decode(struct job_view **p, const char *text, size_t len,
+                    struct problem *problem);
 char *job_view_encode(const struct job_view *job, size_t *lenp);
 struct job_view *job_view_free(struct job_view *job);
 void job_view_freep(struct job_view **p);
 
-int job_page_decode(struct job_page **p, const char *text, size_t len, struct problem *problem);
+int job_page_decode(struct job_page **p, const char *text, size_t len,
+                    struct problem *problem);
 char *job_page_encode(const struct job_page *page, size_t *lenp);
 struct job_page *job_page_free(struct job_page *page);
 void job_page_freep(struct job_page **p);

@@ -1,6 +1,6 @@
 /* What a researcher asks for: the body of POST /jobs. Names and defaults are PyTorch's and
- * Opacus'. Decoding is strict: unknown members, and members that do not belong to the chosen
- * type, are refused with their place. All values lie in the ranges given here. */
+ * Opacus'. Decoding is strict: unknown members, and members that do not belong to the
+ * chosen type, are refused with their place. All values lie in the ranges given here. */
 #ifndef PROTO_JOB_SPEC_H
 #define PROTO_JOB_SPEC_H
 
@@ -37,18 +37,19 @@ enum optimizer_type {
 /* members that do not belong to the type are zero */
 struct optimizer_spec {
     enum optimizer_type type;
-    double lr;           /* sgd, adam, adamw 1e-3; rmsprop, adagrad 1e-2 */
-    double weight_decay; /* 0; adamw 1e-2 */
-    double momentum;     /* sgd, rmsprop: 0 */
-    double dampening;    /* sgd: 0 */
-    bool nesterov;       /* sgd */
-    double betas[2];     /* adam, adamw: 0.9, 0.999 */
-    double eps;          /* 1e-8; adagrad 1e-10 */
-    double alpha;        /* rmsprop: 0.99 */
-    bool centered;       /* rmsprop */
-    double lr_decay;     /* adagrad: 0 */
+    double lr;                        /* sgd, adam, adamw 1e-3; rmsprop, adagrad 1e-2 */
+    double weight_decay;              /* 0; adamw 1e-2 */
+    double momentum;                  /* sgd, rmsprop: 0 */
+    double dampening;                 /* sgd: 0 */
+    bool nesterov;                    /* sgd */
+    double betas[2];                  /* adam, adamw: 0.9, 0.999 */
+    double eps;                       /* 1e-8; adagrad 1e-10 */
+    double alpha;                     /* rmsprop: 0.99 */
+    bool centered;                    /* rmsprop */
+    double lr_decay;                  /* adagrad: 0 */
     double initial_accumulator_value; /* adagrad: 0 */
-    bool dp_bias_correction; /* adam, adamw: subtract the noise's variance from the second moment */
+    bool dp_bias_correction; /* adam, adamw: subtract the noise's variance from the second
+                                moment */
 };
 
 enum lr_schedule_type {
@@ -63,16 +64,16 @@ enum lr_schedule_type {
 /* units are optimizer steps; names as torch.optim.lr_scheduler */
 struct lr_schedule {
     enum lr_schedule_type type;
-    int64_t warmup_steps;  /* all: lr rises linearly to its value, default 0 */
-    int64_t step_size;     /* step */
-    size_t n_milestones;   /* multi_step */
+    int64_t warmup_steps;      /* all: lr rises linearly to its value, default 0 */
+    int64_t step_size;         /* step */
+    size_t n_milestones;       /* multi_step */
     const int64_t *milestones; /* ascending */
-    double gamma;          /* step, multi_step: 0.1; exponential: required */
-    int64_t t_max;         /* cosine; -1: all steps of the job */
-    double eta_min;        /* cosine: 0 */
-    double start_factor;   /* linear: 1/3 */
-    double end_factor;     /* linear: 1 */
-    int64_t total_iters;   /* linear: 5 */
+    double gamma;              /* step, multi_step: 0.1; exponential: required */
+    int64_t t_max;             /* cosine; -1: all steps of the job */
+    double eta_min;            /* cosine: 0 */
+    double start_factor;       /* linear: 1/3 */
+    double end_factor;         /* linear: 1 */
+    int64_t total_iters;       /* linear: 5 */
 };
 
 enum accountant_kind { ACCOUNTANT_RDP = 1, ACCOUNTANT_GDP, ACCOUNTANT_PRV };
@@ -102,7 +103,7 @@ struct clipping_group {
 struct privacy_spec {
     double noise_multiplier; /* exactly one of these two; the other is NAN */
     double target_epsilon;
-    double delta;          /* in (0, 1); NAN: the dataset's */
+    double delta;                    /* in (0, 1); NAN: the dataset's */
     enum accountant_kind accountant; /* rdp */
     enum clipping_kind clipping;     /* flat */
     /* one bound; per_layer: one, or one for each trainable parameter; per_group: none */
@@ -110,15 +111,15 @@ struct privacy_spec {
     size_t n_groups; /* per_group */
     const struct clipping_group *groups;
     /* adaptive, names and defaults of Opacus' AdaClip */
-    double target_unclipped_quantile; /* 0.5 */
-    double clipbound_learning_rate;   /* 0.2 */
-    double unclipped_num_std;         /* NAN: a twentieth of the expected batch size */
+    double target_unclipped_quantile;    /* 0.5 */
+    double clipbound_learning_rate;      /* 0.2 */
+    double unclipped_num_std;            /* NAN: a twentieth of the expected batch size */
     double min_clipbound, max_clipbound; /* NAN: no limit */
     /* automatic */
-    enum automatic_variant variant; /* auto_s */
-    double gamma;                   /* 0.01 */
-    bool poisson_sampling;          /* true */
-    bool secure_noise;              /* false */
+    enum automatic_variant variant;     /* auto_s */
+    double gamma;                       /* 0.01 */
+    bool poisson_sampling;              /* true */
+    bool secure_noise;                  /* false */
     enum loss_reduction loss_reduction; /* mean: divide by the expected batch size */
     bool audit;
 };
@@ -157,9 +158,11 @@ struct job_spec {
 };
 
 /* 0, or enum proto_status with *p filled. Free with job_spec_free(). */
-int job_spec_decode(struct job_spec **specp, const char *text, size_t len, struct problem *p);
+int job_spec_decode(struct job_spec **specp, const char *text, size_t len,
+                    struct problem *p);
 
-/* One line with all defaults written out, to be freed with free(); NULL when out of memory. */
+/* One line with all defaults written out, to be freed with free(); NULL when out of memory.
+ */
 char *job_spec_encode(const struct job_spec *spec, size_t *lenp);
 
 /* Takes NULL, returns NULL. */

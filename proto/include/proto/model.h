@@ -15,8 +15,8 @@
 
 enum attr_kind { ATTR_INT = 1, ATTR_REAL, ATTR_BOOL, ATTR_STRING, ATTR_INTS, ATTR_REALS };
 
-/* "kernel_size": 8 and so on. A list is ATTR_INTS when all its elements are integers (also when
- * it is empty), and ATTR_REALS when some are not. */
+/* "kernel_size": 8 and so on. A list is ATTR_INTS when all its elements are integers (also
+ * when it is empty), and ATTR_REALS when some are not. */
 struct attr {
     const char *name;
     enum attr_kind kind;
@@ -48,7 +48,7 @@ struct layer {
     size_t n_attrs;
     const struct attr *attrs;
     /* the tree: layers[] is in pre-order */
-    size_t end;      /* index after the last layer inside this one; own index + 1: a leaf */
+    size_t end; /* index after the last layer inside this one; own index + 1: a leaf */
     ptrdiff_t parent; /* index of the layer around, -1 at the top */
     size_t position;  /* in its parent's list */
     bool nested;      /* has a list "layers", which may be empty */

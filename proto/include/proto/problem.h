@@ -9,8 +9,9 @@
 
 enum proto_status {
     PROTO_OK = 0,
-    PROTO_E_INVALID = -1, /* the bytes are not the message they should be; see the problem */
-    PROTO_E_NOMEM = -2    /* an allocation failed; the problem is PROBLEM_OUT_OF_MEMORY */
+    PROTO_E_INVALID =
+        -1,            /* the bytes are not the message they should be; see the problem */
+    PROTO_E_NOMEM = -2 /* an allocation failed; the problem is PROBLEM_OUT_OF_MEMORY */
 };
 
 enum problem_type {
@@ -61,7 +62,8 @@ void problem_init(struct problem *p);
 int problem_set(struct problem *p, enum problem_type type, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Appends an entry to errors[]; what does not fit is dropped or truncated at a character. */
+/* Appends an entry to errors[]; what does not fit is dropped or truncated at a character.
+ */
 void problem_add(struct problem *p, const char *pointer, enum problem_item_code code,
                  const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
@@ -77,7 +79,8 @@ int problem_http_status(enum problem_type type);
 /* JSON text on one line, to be freed by the caller; NULL when out of memory. */
 char *problem_encode(const struct problem *p, size_t *lenp);
 
-/* Reads what problem_encode, or any other RFC 9457 service, wrote. 0 or enum proto_status. */
+/* Reads what problem_encode, or any other RFC 9457 service, wrote. 0 or enum proto_status.
+ */
 int problem_decode(struct problem *p, const char *text, size_t len);
 
 #endif

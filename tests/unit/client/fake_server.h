@@ -1,4 +1,5 @@
-/* A loopback server that gives scripted answers, one per connection, and keeps the requests. */
+/* A loopback server that gives scripted answers, one per connection, and keeps the
+ * requests. */
 #ifndef TESTS_FAKE_SERVER_H
 #define TESTS_FAKE_SERVER_H
 

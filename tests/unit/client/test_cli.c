@@ -25,7 +25,8 @@ static void expect_set(const char *document, const char *assignment, const char 
 START_TEST(set_changes_one_place)
 {
     expect_set("{\"a\":{\"b\":1}}", "a.b=2.5", "{\"a\":{\"b\":2.5}}");
-    expect_set("{\"a\":[{\"b\":1},{\"b\":2}]}", "a.1.b=null", "{\"a\":[{\"b\":1},{\"b\":null}]}");
+    expect_set("{\"a\":[{\"b\":1},{\"b\":2}]}", "a.1.b=null",
+               "{\"a\":[{\"b\":1},{\"b\":null}]}");
     expect_set("{}", "a.b.c=text", "{\"a\":{\"b\":{\"c\":\"text\"}}}");
     expect_set("{}", "a=[1, 2]", "{\"a\":[1,2]}");
     expect_set("{}", "a=x=y", "{\"a\":\"x=y\"}");
@@ -42,9 +43,16 @@ END_TEST
 
 static struct dpc_event step_event(int64_t step, double loss)
 {
-    return (struct dpc_event){ .type = "step", .json = "{}", .step = step, .of = 400,
-                               .loss = loss, .clip_fraction = 0.82, .epsilon = 1.27,
-                               .eta_s = 63, .examples_per_s = NAN, .accuracy = NAN };
+    return (struct dpc_event){ .type = "step",
+                               .json = "{}",
+                               .step = step,
+                               .of = 400,
+                               .loss = loss,
+                               .clip_fraction = 0.82,
+                               .epsilon = 1.27,
+                               .eta_s = 63,
+                               .examples_per_s = NAN,
+                               .accuracy = NAN };
 }
 
 static char *shown(bool terminal, bool json)
@@ -60,11 +68,16 @@ static char *shown(bool terminal, bool json)
     progress_event(&p, &e, 50); /* too soon to be shown */
     e = step_event(120, 1.0);
     progress_event(&p, &e, 5000);
-    e = (struct dpc_event){ .type = "warning", .json = "{}", .message = "a\033b", .code = "c",
-                            .loss = NAN };
+    e = (struct dpc_event){
+        .type = "warning", .json = "{}", .message = "a\033b", .code = "c", .loss = NAN
+    };
     progress_event(&p, &e, 5001);
-    e = (struct dpc_event){ .type = "eval", .json = "{}", .step = 120, .split = "test",
-                            .loss = NAN, .accuracy = 0.5 };
+    e = (struct dpc_event){ .type = "eval",
+                            .json = "{}",
+                            .step = 120,
+                            .split = "test",
+                            .loss = NAN,
+                            .accuracy = 0.5 };
     progress_event(&p, &e, 5002);
     progress_end(&p);
     fclose(out);
@@ -113,13 +126,14 @@ START_TEST(policies_leave_gaps_not_nan)
 }
 END_TEST
 
-#define HEAD(status, type) \
+#define HEAD(status, type)                                                                 \
     "HTTP/1.1 " status "\r\nConnection: close\r\nContent-Type: " type "\r\n\r\n"
 #define JSON(status, body) HEAD(status, "application/json") body
 #define STREAM(body)       HEAD("200 OK", "text/event-stream") body
 #define JOB                "{\"id\":\"job_1\",\"dataset\":\"d\",\"status\":\"queued\"}"
-#define END_EVENT(status) \
-    "id: 1\nevent: end\ndata: {\"event\":\"end\",\"status\":\"" status "\",\"reason\":\"ok\"}\n\n"
+#define END_EVENT(status)                                                                  \
+    "id: 1\nevent: end\ndata: {\"event\":\"end\",\"status\":\"" status                     \
+    "\",\"reason\":\"ok\"}\n\n"
 
 static struct fake_server server;
 
@@ -127,8 +141,8 @@ static struct fake_server server;
 static int dpsgctl(const char *arguments, char *text, size_t size)
 {
     char command[2048];
-    snprintf(command, sizeof command, "DPSGD_URL='%s' DPSGD_TOKEN=t '%s' %s 2>&1", server.url,
-             getenv("DPSGCTL"), arguments);
+    snprintf(command, sizeof command, "DPSGD_URL='%s' DPSGD_TOKEN=t '%s' %s 2>&1",
+             server.url, getenv("DPSGCTL"), arguments);
     FILE *pipe = popen(command, "r");
     ck_assert_ptr_nonnull(pipe);
     size_t n = fread(text, 1, size - 1, pipe);
@@ -160,7 +174,8 @@ START_TEST(exit_status_is_that_of_the_job)
         ck_assert_int_eq(dpsgctl(command, output, sizeof output), cases[i].status);
         ck_assert_ptr_nonnull(strstr(output, "job_1 queued\nend: "));
         fake_server_stop(&server);
-        ck_assert_str_eq(strstr(server.requests[0], "\r\n\r\n") + 4, "{\"x\":1,\"a\":{\"b\":3}}");
+        ck_assert_str_eq(strstr(server.requests[0], "\r\n\r\n") + 4,
+                         "{\"x\":1,\"a\":{\"b\":3}}");
         ck_assert_ptr_nonnull(strstr(server.requests[0], "Authorization: Bearer t\r\n"));
         fake_server_free(&server);
     }
@@ -171,14 +186,17 @@ END_TEST
 START_TEST(refusals_name_their_places)
 {
     static const char *const answers[] = {
-        HEAD("422 Unprocessable Content", "application/problem+json")
-            "{\"title\":\"Wrong\",\"errors\":[{\"pointer\":\"/privacy/x\",\"code\":"
-            "\"unknown_member\",\"message\":\"unknown \\u001b[2Jmember\"}]}",
+        HEAD("422 Unprocessable Content",
+             "application/problem+json") "{\"title\":\"Wrong\",\"errors\":[{\"pointer\":\"/"
+                                         "privacy/x\",\"code\":"
+                                         "\"unknown_member\",\"message\":\"unknown "
+                                         "\\u001b[2Jmember\"}]}",
         NULL
     };
     fake_server_start(&server, answers);
     ck_assert_int_eq(dpsgctl("submit /dev/null", output, sizeof output), 1);
-    ck_assert_str_eq(output, "dpsgctl: Wrong\n  /privacy/x: unknown ?[2Jmember [unknown_member]\n");
+    ck_assert_str_eq(output,
+                     "dpsgctl: Wrong\n  /privacy/x: unknown ?[2Jmember [unknown_member]\n");
     fake_server_stop(&server);
     fake_server_free(&server);
     ck_assert_int_eq(dpsgctl("show job_1", output, sizeof output), 3); /* nobody is there */
@@ -188,7 +206,8 @@ END_TEST
 START_TEST(json_is_passed_through)
 {
     static const char *const answers[] = {
-        JSON("200 OK", JOB), JSON("200 OK", "{\"object\":\"list\",\"data\":[" JOB "],\"has_more\":false}"),
+        JSON("200 OK", JOB),
+        JSON("200 OK", "{\"object\":\"list\",\"data\":[" JOB "],\"has_more\":false}"),
         JSON("200 OK", "{\"epsilon\":8.0,\"delta\":1e-05,\"spent\":0.1}"), NULL
     };
     fake_server_start(&server, answers);
@@ -206,15 +225,23 @@ END_TEST
 
 START_TEST(wrong_usage_is_told)
 {
-    static const char *const wrong[] = { "", "nothing", "submit", "submit a b", "show --frob x",
-                                         "follow x --after", "follow x --after y", "list -x",
-                                         "list --json=1", "privacy epsilon --delta 1e-5",
+    static const char *const wrong[] = { "",
+                                         "nothing",
+                                         "submit",
+                                         "submit a b",
+                                         "show --frob x",
+                                         "follow x --after",
+                                         "follow x --after y",
+                                         "list -x",
+                                         "list --json=1",
+                                         "privacy epsilon --delta 1e-5",
                                          "privacy epsilon --delta 1e-5 --event 0.1,1",
                                          "privacy epsilon --delta 1e-5 --event 0.1,1,-3",
                                          "privacy epsilon --delta nan --event 0.1,1,3" };
     snprintf(server.url, sizeof server.url, "http://127.0.0.1:1");
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        ck_assert_msg(dpsgctl(wrong[i], output, sizeof output) == 64, "%s: %s", wrong[i], output);
+        ck_assert_msg(dpsgctl(wrong[i], output, sizeof output) == 64, "%s: %s", wrong[i],
+                      output);
         ck_assert_msg(strstr(output, "--help") != NULL, "%s: %s", wrong[i], output);
     }
     static const char *const helped[] = { "--help", "submit --help", "dataset add -h",
@@ -258,14 +285,14 @@ START_TEST(privacy_answers_agree_with_each_other)
              noise);
     ck_assert_int_eq(dpsgctl(command, output, sizeof output), 0);
     ck_assert_double_eq(member(output, "steps"), 1000);
-    snprintf(command, sizeof command, "privacy delta --epsilon %.17g --event 0.01,%.17g,1000",
-             epsilon, noise);
+    snprintf(command, sizeof command,
+             "privacy delta --epsilon %.17g --event 0.01,%.17g,1000", epsilon, noise);
     ck_assert_int_eq(dpsgctl(command, output, sizeof output), 0);
     ck_assert_double_eq_tol(member(output, "delta"), 1e-5, 1e-10);
-    ck_assert_int_eq(dpsgctl("privacy epsilon --delta 1e-5 --event 0.5,0,10", output,
-                             sizeof output),
-                     0);
-    ck_assert_str_eq(output, "{\"epsilon\": null, \"accountant\": \"rdp\", \"delta\": 1e-05}\n");
+    ck_assert_int_eq(
+        dpsgctl("privacy epsilon --delta 1e-5 --event 0.5,0,10", output, sizeof output), 0);
+    ck_assert_str_eq(output,
+                     "{\"epsilon\": null, \"accountant\": \"rdp\", \"delta\": 1e-05}\n");
 }
 END_TEST
 

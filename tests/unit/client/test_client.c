@@ -8,12 +8,13 @@
 #include "proto/job.h"
 #include "suite.h"
 
-#define HEAD(status, type) \
+#define HEAD(status, type)                                                                 \
     "HTTP/1.1 " status "\r\nConnection: close\r\nContent-Type: " type "\r\n\r\n"
-#define JSON(status, body) HEAD(status, "application/json") body
+#define JSON(status, body)         HEAD(status, "application/json") body
 #define PROBLEM_JSON(status, body) HEAD(status, "application/problem+json") body
-#define STREAM(body) HEAD("200 OK", "text/event-stream") body
-#define JOB(status) "{\"id\":\"job_1\",\"dataset\":\"digits\",\"status\":\"" status "\"}"
+#define STREAM(body)               HEAD("200 OK", "text/event-stream") body
+#define JOB(status) \
+    "{\"id\":\"job_1\",\"dataset\":\"digits\",\"status\":\"" status "\"}"
 
 static struct fake_server server;
 static struct dpc_error err;
@@ -22,8 +23,9 @@ static dpc_client *start(const char *const *answers)
 {
     dpc_client *client;
     fake_server_start(&server, answers);
-    struct dpc_options options = { .url = server.url, .token = "secret", .lost_after_ms = 3000,
-                                   .retries = 1 };
+    struct dpc_options options = {
+        .url = server.url, .token = "secret", .lost_after_ms = 3000, .retries = 1
+    };
     ck_assert_int_eq(dpc_open(&client, &options, &err), DPC_OK);
     return client;
 }
@@ -78,12 +80,14 @@ END_TEST
 START_TEST(refusal_carries_its_places)
 {
     static const char *const answers[] = {
-        PROBLEM_JSON("422 Unprocessable Content",
-                     "{\"type\":\"/problems/validation-failed\",\"title\":\"Wrong\",\"status\":422,"
-                     "\"detail\":\"see errors\",\"request_id\":\"r7\",\"errors\":[{\"pointer\":"
-                     "\"/train/epochs\",\"code\":\"out_of_range\",\"message\":\"too small\"}]}"),
-        PROBLEM_JSON("409 Conflict", "{\"type\":\"/problems/budget-exceeded\",\"status\":409,"
-                                     "\"available_epsilon\":0.5,\"max_steps_that_fit\":311}"),
+        PROBLEM_JSON(
+            "422 Unprocessable Content",
+            "{\"type\":\"/problems/validation-failed\",\"title\":\"Wrong\",\"status\":422,"
+            "\"detail\":\"see errors\",\"request_id\":\"r7\",\"errors\":[{\"pointer\":"
+            "\"/train/epochs\",\"code\":\"out_of_range\",\"message\":\"too small\"}]}"),
+        PROBLEM_JSON("409 Conflict",
+                     "{\"type\":\"/problems/budget-exceeded\",\"status\":409,"
+                     "\"available_epsilon\":0.5,\"max_steps_that_fit\":311}"),
         HEAD("502 Bad Gateway", "text/html") "<html>oops</html>", NULL
     };
     dpc_client *client = start(answers);
@@ -111,8 +115,9 @@ END_TEST
 START_TEST(list_builds_its_query_and_reads_the_page)
 {
     static const char *const answers[] = {
-        JSON("200 OK", "{\"object\":\"list\",\"data\":[" JOB("running") "," JOB("failed") "],"
-                       "\"has_more\":true}"),
+        JSON("200 OK", "{\"object\":\"list\",\"data\":[" JOB("running") "," JOB(
+                           "failed") "],"
+                                     "\"has_more\":true}"),
         NULL
     };
     dpc_client *client = start(answers);
@@ -141,7 +146,8 @@ START_TEST(ids_cannot_leave_their_path)
     ck_assert_int_eq(job->status, DPC_JOB_CANCELLING);
     dpc_job_free(job);
     stop(client);
-    ck_assert(strncmp(server.requests[0], "POST /jobs/..%2Fx%20y%3Fz/cancel HTTP", 37) == 0);
+    ck_assert(strncmp(server.requests[0], "POST /jobs/..%2Fx%20y%3Fz/cancel HTTP", 37) ==
+              0);
     fake_server_free(&server);
 }
 END_TEST
@@ -166,10 +172,10 @@ static int note(const struct dpc_event *event, void *user)
     return event->id == seen->stop_at;
 }
 
-#define STEP(id, loss) \
-    "id: " id "\nevent: step\ndata: {\"event\":\"step\",\"step\":" id ",\"of\":9,\"loss\":" loss \
-    "}\n\n"
-#define END_EVENT(id, status) \
+#define STEP(id, loss)                                                                     \
+    "id: " id "\nevent: step\ndata: {\"event\":\"step\",\"step\":" id                      \
+    ",\"of\":9,\"loss\":" loss "}\n\n"
+#define END_EVENT(id, status)                                                              \
     "id: " id "\nevent: end\ndata: {\"event\":\"end\",\"status\":\"" status "\"}\n\n"
 
 START_TEST(follow_reconnects_and_delivers_each_event_once)
@@ -206,8 +212,10 @@ END_TEST
 
 START_TEST(follow_after_the_end_asks_for_the_status)
 {
-    static const char *const answers[] = { "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
-                                           JSON("200 OK", JOB("cancelled")), NULL };
+    static const char *const answers[] = {
+        "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
+        JSON("200 OK", JOB("cancelled")), NULL
+    };
     dpc_client *client = start(answers);
     struct seen seen = { .stop_at = -1 };
     enum dpc_job_status status;
@@ -235,7 +243,8 @@ START_TEST(follow_can_be_stopped_refused_confused_and_lost)
     ck_assert_int_eq(dpc_follow(client, "j", 0, note, &seen, &status, &err), DPC_E_REFUSED);
     ck_assert_int_eq(err.http_status, 404);
     ck_assert_int_eq(status, DPC_JOB_UNKNOWN);
-    ck_assert_int_eq(dpc_follow(client, "j", 0, note, &seen, &status, &err), DPC_E_PROTOCOL);
+    ck_assert_int_eq(dpc_follow(client, "j", 0, note, &seen, &status, &err),
+                     DPC_E_PROTOCOL);
     fake_server_stop(&server);
     ck_assert_int_eq(dpc_follow(client, "j", 0, note, &seen, &status, &err), DPC_E_LOST);
     dpc_close(client);
@@ -247,15 +256,18 @@ START_TEST(download_appears_whole_or_not_at_all)
 {
     static const char *const answers[] = {
         "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
-        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 50\r\n\r\nhel", /* breaks off */
-        PROBLEM_JSON("404 Not Found", "{\"type\":\"/problems/not-found\",\"title\":\"None\"}"),
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 50\r\n\r\nhel", /* breaks
+                                                                                    off */
+        PROBLEM_JSON("404 Not Found",
+                     "{\"type\":\"/problems/not-found\",\"title\":\"None\"}"),
         NULL
     };
     char dir[] = "/tmp/dpsgd-client-XXXXXX", path[64], text[16] = "";
     ck_assert_ptr_nonnull(mkdtemp(dir));
     snprintf(path, sizeof path, "%s/weights", dir);
     dpc_client *client = start(answers);
-    ck_assert_int_eq(dpc_download(client, "job_1", "model.safetensors", path, &err), DPC_OK);
+    ck_assert_int_eq(dpc_download(client, "job_1", "model.safetensors", path, &err),
+                     DPC_OK);
     FILE *file = fopen(path, "r");
     ck_assert_ptr_nonnull(file);
     ck_assert_uint_eq(fread(text, 1, sizeof text, file), 5);
@@ -265,10 +277,12 @@ START_TEST(download_appears_whole_or_not_at_all)
     ck_assert_int_eq(dpc_download(client, "job_1", "x", path, &err), DPC_E_CONNECT);
     ck_assert_int_eq(dpc_download(client, "job_1", "x", path, &err), DPC_E_REFUSED);
     ck_assert_str_eq(err.text, "None");
-    ck_assert_int_eq(dpc_download(client, "job_1", "x", "/nonexistent/y", &err), DPC_E_FILE);
+    ck_assert_int_eq(dpc_download(client, "job_1", "x", "/nonexistent/y", &err),
+                     DPC_E_FILE);
     ck_assert_int_eq(rmdir(dir), 0); /* nothing is left behind */
     stop(client);
-    ck_assert(strncmp(server.requests[0], "GET /jobs/job_1/artifacts/model.safetensors ", 44) == 0);
+    ck_assert(strncmp(server.requests[0], "GET /jobs/job_1/artifacts/model.safetensors ",
+                      44) == 0);
     fake_server_free(&server);
 }
 END_TEST
@@ -302,7 +316,8 @@ START_TEST(status_numbers_are_those_of_proto)
                   { JOB_STATUS_SUCCEEDED, DPC_JOB_SUCCEEDED },
                   { JOB_STATUS_FAILED, DPC_JOB_FAILED },
                   { JOB_STATUS_CANCELLED, DPC_JOB_CANCELLED },
-                  { 0, DPC_JOB_UNKNOWN }, { 99, DPC_JOB_UNKNOWN } };
+                  { 0, DPC_JOB_UNKNOWN },
+                  { 99, DPC_JOB_UNKNOWN } };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         ck_assert_int_eq(job_status_public(pairs[i].proto), pairs[i].public);
 }

@@ -15,8 +15,8 @@ static int note(const char *event, const char *id, const char *data, size_t len,
 {
     struct log *log = user;
     ck_assert_uint_eq(strlen(data), len);
-    log->len += (size_t)snprintf(log->text + log->len, sizeof log->text - log->len, "[%s|%s|%s]",
-                                 event, id, data);
+    log->len += (size_t)snprintf(log->text + log->len, sizeof log->text - log->len,
+                                 "[%s|%s|%s]", event, id, data);
     return log->stop_after > 0 && --log->stop_after == 0;
 }
 
@@ -40,9 +40,12 @@ static void expect(const char *stream, const char *events)
 START_TEST(fields_and_line_ends)
 {
     expect("id: 7\nevent: step\ndata: {\"a\":1}\n\n", "[step|7|{\"a\":1}]");
-    expect("data: x\r\n\r\ndata:y\r\rdata:  z\n\n", "[message||x][message||y][message|| z]");
+    expect("data: x\r\n\r\ndata:y\r\rdata:  z\n\n",
+           "[message||x][message||y][message|| z]");
     expect(":comment\n\ndata: a\ndata: b\ndata\n\n", "[message||a\nb\n]");
-    expect("\xef\xbb\xbf" "data: bom\n\n", "[message||bom]");
+    expect("\xef\xbb\xbf"
+           "data: bom\n\n",
+           "[message||bom]");
     expect("id: 1\ndata: a\n\ndata: b\n\n", "[message|1|a][message|1|b]");
     expect("event: lost\n\ndata: kept\n\n", "[message||kept]");
     expect("data: not finished", "");

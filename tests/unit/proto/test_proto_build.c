@@ -12,11 +12,12 @@
 static struct job_spec *spec_of(const char *optimizer, const char *extra)
 {
     char text[2048];
-    snprintf(text, sizeof text,
-             "{\"dataset\":\"d\",\"model\":{\"layers\":[{\"op\":\"relu\"}]},\"loss\":\"mse\","
-             "\"optimizer\":{\"type\":\"%s\"},\"privacy\":{\"noise_multiplier\":1,"
-             "\"max_grad_norm\":2%s},\"train\":{\"batch_size\":4,\"steps\":8}}",
-             optimizer, extra);
+    snprintf(
+        text, sizeof text,
+        "{\"dataset\":\"d\",\"model\":{\"layers\":[{\"op\":\"relu\"}]},\"loss\":\"mse\","
+        "\"optimizer\":{\"type\":\"%s\"},\"privacy\":{\"noise_multiplier\":1,"
+        "\"max_grad_norm\":2%s},\"train\":{\"batch_size\":4,\"steps\":8}}",
+        optimizer, extra);
     struct problem problem;
     struct job_spec *spec;
     ck_assert_msg(job_spec_decode(&spec, text, strlen(text), &problem) == 0, "%s",
@@ -111,7 +112,8 @@ START_TEST(layers_are_a_tree_in_pre_order)
         ck_assert_uint_eq(m->layers[i].end, ends[i]);
         ck_assert_int_eq(m->layers[i].parent, parents[i]);
     }
-    ck_assert_str_eq(layer_pointer(m, 3, "op", buf, sizeof buf), "/model/layers/0/layers/1/op");
+    ck_assert_str_eq(layer_pointer(m, 3, "op", buf, sizeof buf),
+                     "/model/layers/0/layers/1/op");
     ck_assert_uint_eq(strlen(layer_pointer(m, 2, "op", buf, 12)), 11);
     const struct layer *c = &m->layers[2];
     ck_assert_uint_eq(c->n_attrs, 6);
@@ -162,8 +164,9 @@ END_TEST
 START_TEST(older_clients_read_newer_answers)
 {
     static const char text[] = "{\"id\":1,\"event\":\"sparkle\",\"glitter\":{\"x\":[1]}}";
-    static const char job_text[] = "{\"id\":\"j\",\"dataset\":\"d\",\"status\":\"hibernating\","
-                                   "\"reason\":\"moon\",\"mood\":1}";
+    static const char job_text[] =
+        "{\"id\":\"j\",\"dataset\":\"d\",\"status\":\"hibernating\","
+        "\"reason\":\"moon\",\"mood\":1}";
     struct problem problem;
     struct event *event;
     ck_assert_int_eq(event_decode(&event, text, sizeof text - 1, &problem), 0);

@@ -1,5 +1,5 @@
-/* Every example decodes, encodes and decodes to the same thing; every malformed one is refused
- * with exactly the places and codes that stand beside it. */
+/* Every example decodes, encodes and decodes to the same thing; every malformed one is
+ * refused with exactly the places and codes that stand beside it. */
 #include <jansson.h>
 #include <math.h>
 
@@ -58,7 +58,8 @@ static bool contains(const json_t *all, const json_t *part, const char **where)
     const char *name;
     json_t *value;
     if (json_is_object(part) && json_is_object(all)) {
-        json_object_foreach((json_t *)(uintptr_t)part, name, value) {
+        json_object_foreach((json_t *)(uintptr_t)part, name, value)
+        {
             const json_t *other = json_object_get(all, name);
             if (!other && json_is_null(value))
                 continue;
@@ -101,7 +102,8 @@ START_TEST(example_round_trip)
     const char *where = "";
     ck_assert_ptr_nonnull(given);
     ck_assert_ptr_nonnull(got);
-    ck_assert_msg(contains(got, given, &where), "%s lost %s: %s", examples[_i], where, once);
+    ck_assert_msg(contains(got, given, &where), "%s lost %s: %s", examples[_i], where,
+                  once);
     json_decref(given);
     json_decref(got);
     pool_free_root(value);
@@ -143,7 +145,8 @@ START_TEST(malformed_is_refused_with_its_places)
     ck_assert_ptr_null(value);
     const char *at = table;
     for (; next_expected(&at, bad[_i], pointer, code); n++) {
-        ck_assert_msg(n < problem.n_errors, "%s: %s %s is not reported", bad[_i], pointer, code);
+        ck_assert_msg(n < problem.n_errors, "%s: %s %s is not reported", bad[_i], pointer,
+                      code);
         ck_assert_msg(strcmp(problem.errors[n].pointer, pointer) == 0 &&
                           strcmp(problem.errors[n].code, code) == 0,
                       "%s: expected %s %s, got %s %s (%s)", bad[_i], pointer, code,
@@ -153,7 +156,8 @@ START_TEST(malformed_is_refused_with_its_places)
     }
     ck_assert_msg(n > 0, "%s has no line in EXPECTED", bad[_i]);
     ck_assert_msg(n == problem.n_errors, "%s: also %s %s (%s)", bad[_i],
-                  problem.errors[n].pointer, problem.errors[n].code, problem.errors[n].message);
+                  problem.errors[n].pointer, problem.errors[n].code,
+                  problem.errors[n].message);
     ck_assert(problem.status == 400 || problem.status == 422);
     free(text);
     free(table);
@@ -186,7 +190,8 @@ START_TEST(prefixes_and_flips_are_survived)
         char *prefix = malloc(i ? i : 1);
         memcpy(prefix, text, i);
         if (i + 2 < len) /* the last bytes are "}\n" */
-            ck_assert_int_eq(proto_decode(m, false, prefix, i, &value, &problem), PROTO_E_INVALID);
+            ck_assert_int_eq(proto_decode(m, false, prefix, i, &value, &problem),
+                             PROTO_E_INVALID);
         free(prefix);
         for (unsigned bit = 0; bit < 8; bit++) {
             text[i] = (char)(text[i] ^ (1 << bit));

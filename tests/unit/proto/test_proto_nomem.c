@@ -37,7 +37,8 @@ START_TEST(decode_and_encode_survive_every_failed_allocation)
 {
     char dir[1024];
     proto_path(dir, "examples");
-    const struct proto_message *m = proto_message_find(examples[_i], strcspn(examples[_i], "."));
+    const struct proto_message *m =
+        proto_message_find(examples[_i], strcspn(examples[_i], "."));
     size_t len, failures = 0;
     char *text = file_read(dir, examples[_i], &len);
     json_set_alloc_funcs(failing_malloc, counting_free);

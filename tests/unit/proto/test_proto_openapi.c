@@ -1,5 +1,5 @@
-/* openapi.json says what the tables say: every message, every member, its type, its range, its
- * default, whether it must be there; and nothing else. */
+/* openapi.json says what the tables say: every message, every member, its type, its range,
+ * its default, whether it must be there; and nothing else. */
 #include <jansson.h>
 #include <math.h>
 
@@ -80,7 +80,8 @@ static const json_t *not_null(const json_t *schema, bool nullable)
     return json_array_get(choices, 0);
 }
 
-static void check_type(const json_t *schema, const char *type, bool nullable, const char *where)
+static void check_type(const json_t *schema, const char *type, bool nullable,
+                       const char *where)
 {
     const json_t *given = at(schema, "type");
     bool fits = json_is_string(given) ? strcmp(json_string_value(given), type) == 0
@@ -89,13 +90,14 @@ static void check_type(const json_t *schema, const char *type, bool nullable, co
     ck_assert_msg(json_is_array(given) == nullable, "%s: null", where);
 }
 
-static void check_bound(const json_t *schema, const char *open, const char *closed, bool is_open,
-                        double value, const char *where)
+static void check_bound(const json_t *schema, const char *open, const char *closed,
+                        bool is_open, double value, const char *where)
 {
     const json_t *bound = json_object_get(schema, is_open ? open : closed);
-    ck_assert_msg(json_is_number(bound) && json_number_value(bound) == value, "%s: %s", where,
-                  is_open ? open : closed);
-    ck_assert_msg(!json_object_get(schema, is_open ? closed : open), "%s: two bounds", where);
+    ck_assert_msg(json_is_number(bound) && json_number_value(bound) == value, "%s: %s",
+                  where, is_open ? open : closed);
+    ck_assert_msg(!json_object_get(schema, is_open ? closed : open), "%s: two bounds",
+                  where);
 }
 
 static void check_range(const json_t *schema, unsigned flags, double min, double max,
@@ -110,15 +112,17 @@ static void check_range(const json_t *schema, unsigned flags, double min, double
 static void check_ref(const json_t *schema, const char *name, const char *where)
 {
     const char *ref = json_string_value(at(schema, "$ref"));
-    ck_assert_msg(strncmp(ref, "#/components/schemas/", 21) == 0 && strcmp(ref + 21, name) == 0,
+    ck_assert_msg(strncmp(ref, "#/components/schemas/", 21) == 0 &&
+                      strcmp(ref + 21, name) == 0,
                   "%s: %s is not %s", where, ref, name);
 }
 
-static void check_number(const json_t *schema, const char *name, double value, const char *where)
+static void check_number(const json_t *schema, const char *name, double value,
+                         const char *where)
 {
     const json_t *given = json_object_get(schema, name);
-    ck_assert_msg((value == 0 && !given) || json_number_value(given) == value, "%s: %s", where,
-                  name);
+    ck_assert_msg((value == 0 && !given) || json_number_value(given) == value, "%s: %s",
+                  where, name);
 }
 
 static void check_enum(const json_t *schema, const char *const *names, const char *where)
@@ -148,13 +152,15 @@ static void check_list(const struct proto_field *f, const json_t *schema, const 
     }
 }
 
-static void check_default(const struct proto_field *f, const json_t *schema, const char *where)
+static void check_default(const struct proto_field *f, const json_t *schema,
+                          const char *where)
 {
     if (!(f->flags & PROTO_DEFAULT) || f->tags)
         return;
     const json_t *given = at(schema, "default");
     if (f->kind == PROTO_ENUM)
-        ck_assert_msg(strcmp(json_string_value(given), f->names[(int)f->def]) == 0, "%s", where);
+        ck_assert_msg(strcmp(json_string_value(given), f->names[(int)f->def]) == 0, "%s",
+                      where);
     else if (f->kind == PROTO_STRING)
         ck_assert_msg(strcmp(json_string_value(given), f->def_text) == 0, "%s", where);
     else if (f->kind == PROTO_BOOL)
@@ -163,14 +169,13 @@ static void check_default(const struct proto_field *f, const json_t *schema, con
         ck_assert_msg(json_number_value(given) == f->def, "%s: default", where);
 }
 
-static void check_field(const struct proto_field *f, const json_t *schema, const char *where)
+static void check_field(const struct proto_field *f, const json_t *schema,
+                        const char *where)
 {
     bool nullable = f->flags & PROTO_NULLABLE;
     const json_t *core = not_null(schema, nullable);
     switch (f->kind) {
-    case PROTO_BOOL:
-        check_type(core, "boolean", nullable, where);
-        break;
+    case PROTO_BOOL: check_type(core, "boolean", nullable, where); break;
     case PROTO_INT:
         check_type(core, "integer", nullable, where);
         if (f->min == 0 && f->max == 0)
@@ -185,7 +190,8 @@ static void check_field(const struct proto_field *f, const json_t *schema, const
         check_type(core, "string", nullable, where);
         check_number(core, "minLength", f->min, where);
         check_number(core, "maxLength", f->max, where);
-        ck_assert_msg(!(f->flags & PROTO_NAME) || json_object_get(core, "pattern"), "%s", where);
+        ck_assert_msg(!(f->flags & PROTO_NAME) || json_object_get(core, "pattern"), "%s",
+                      where);
         break;
     case PROTO_ENUM:
         check_type(core, "string", nullable, where);
@@ -201,20 +207,15 @@ static void check_field(const struct proto_field *f, const json_t *schema, const
         ck_assert_str_eq(json_string_value(at(core, "format")), "date-time");
         break;
     case PROTO_EMBED:
-    case PROTO_OBJECT:
-        check_ref(core, f->message->name, where);
-        break;
+    case PROTO_OBJECT: check_ref(core, f->message->name, where); break;
     case PROTO_OBJECTS:
     case PROTO_STRINGS:
     case PROTO_INTS:
-    case PROTO_REALS:
-        check_list(f, core, where);
-        break;
+    case PROTO_REALS: check_list(f, core, where); break;
     case PROTO_CONST:
         ck_assert_str_eq(json_string_value(at(core, "const")), f->names[0]);
         break;
-    case PROTO_CUSTOM: /* by hand; the examples hold them together */
-        break;
+    case PROTO_CUSTOM: /* by hand; the examples hold them together */ break;
     }
     check_default(f, schema, where);
 }
@@ -236,7 +237,8 @@ START_TEST(schemas_are_the_tables)
             bool repeated = false;
             for (size_t j = 0; j < k; j++)
                 repeated |= strcmp(all[i]->fields[j].name, f->name) == 0;
-            ck_assert_msg(json_object_get(properties, f->name) != NULL, "%s is missing", where);
+            ck_assert_msg(json_object_get(properties, f->name) != NULL, "%s is missing",
+                          where);
             /* a name that several tags have is described by its first line */
             if (!repeated)
                 check_field(f, json_object_get(properties, f->name), where);
@@ -257,20 +259,21 @@ END_TEST
 /* what a client sends is closed, what it receives may grow */
 START_TEST(requests_refuse_unknown_members)
 {
-    static const char *const requests[] = { "JobSpec", "Optimizer", "LrSchedule", "Privacy",
-                                            "ClippingGroup", "Telemetry", "Train", "Model",
-                                            "DatasetSpec", "DatasetFiles", "DatasetCsv",
-                                            "DatasetInputs", "DatasetNormalize",
-                                            "DatasetBudget", "BudgetChange", "TokenSpec" };
+    static const char *const requests[] = {
+        "JobSpec",          "Optimizer",     "LrSchedule",   "Privacy",
+        "ClippingGroup",    "Telemetry",     "Train",        "Model",
+        "DatasetSpec",      "DatasetFiles",  "DatasetCsv",   "DatasetInputs",
+        "DatasetNormalize", "DatasetBudget", "BudgetChange", "TokenSpec"
+    };
     size_t n = 0;
     const char *name;
     json_t *schema;
     load();
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++)
-        ck_assert_msg(json_is_false(at(at(schemas(), requests[i]), "additionalProperties")), "%s",
-                      requests[i]);
-    json_object_foreach(schemas(), name, schema)
-        n += json_is_false(json_object_get(schema, "additionalProperties"));
+        ck_assert_msg(json_is_false(at(at(schemas(), requests[i]), "additionalProperties")),
+                      "%s", requests[i]);
+    json_object_foreach(schemas(), name, schema) n +=
+        json_is_false(json_object_get(schema, "additionalProperties"));
     ck_assert_uint_eq(n, sizeof requests / sizeof *requests);
     unload();
 }
@@ -288,7 +291,8 @@ START_TEST(references_resolve)
         const json_t *value = stack[--depth];
         const char *name;
         json_t *inner;
-        json_object_foreach((json_t *)(uintptr_t)value, name, inner) {
+        json_object_foreach((json_t *)(uintptr_t)value, name, inner)
+        {
             ck_assert_uint_lt(depth, STACK);
             stack[depth++] = inner;
             if (strcmp(name, "$ref") != 0)
@@ -316,8 +320,10 @@ START_TEST(operations_are_named_once_and_can_fail)
     json_t *item, *operation;
     json_t *seen = json_object();
     load();
-    json_object_foreach(at(document, "paths"), path, item) {
-        json_object_foreach(item, method, operation) {
+    json_object_foreach(at(document, "paths"), path, item)
+    {
+        json_object_foreach(item, method, operation)
+        {
             if (strcmp(method, "parameters") == 0)
                 continue;
             const char *id = json_string_value(at(operation, "operationId"));
@@ -328,7 +334,8 @@ START_TEST(operations_are_named_once_and_can_fail)
                 json_string_value(at(at(at(operation, "responses"), "default"), "$ref")),
                 "#/components/responses/Problem");
         }
-        ck_assert_msg((strchr(path, '{') != NULL) == (json_object_get(item, "parameters") != NULL),
+        ck_assert_msg((strchr(path, '{') != NULL) ==
+                          (json_object_get(item, "parameters") != NULL),
                       "%s: parameters", path);
     }
     ck_assert_uint_ge(json_object_size(seen), 25);

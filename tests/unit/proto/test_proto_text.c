@@ -19,9 +19,9 @@ START_TEST(durations_have_a_number_and_a_unit)
     expect_duration("5m", 300);
     expect_duration("1.5h", 5400);
     expect_duration("2d", 172800);
-    static const char *const wrong[] = { "",    "s",   "30",   "30 s", " 30s", "30S", "30sec",
-                                         "-1s", "+1s", "1e3s", ".5s",  "5.s",  "1,5s", "0x1s",
-                                         "01s", "infs", "1.2.3s" };
+    static const char *const wrong[] = { "",      "s",    "30",  "30 s", " 30s",  "30S",
+                                         "30sec", "-1s",  "+1s", "1e3s", ".5s",   "5.s",
+                                         "1,5s",  "0x1s", "01s", "infs", "1.2.3s" };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         ck_assert_msg(proto_duration_parse(wrong[i], &unchanged) == -1, "%s", wrong[i]);
     ck_assert_double_eq(unchanged, 7);
@@ -48,16 +48,21 @@ START_TEST(sizes_are_powers_of_1024)
     static const struct {
         const char *text;
         uint64_t bytes;
-    } right[] = { { "0", 0 }, { "4096", 4096 }, { "64K", 65536 }, { "1M", 1048576 },
-                  { "2G", 2147483648 }, { "1T", 1099511627776 },
+    } right[] = { { "0", 0 },
+                  { "4096", 4096 },
+                  { "64K", 65536 },
+                  { "1M", 1048576 },
+                  { "2G", 2147483648 },
+                  { "1T", 1099511627776 },
                   { "18446744073709551615", UINT64_MAX } };
     uint64_t got = 0;
     for (size_t i = 0; i < sizeof right / sizeof *right; i++) {
         ck_assert_int_eq(proto_size_parse(right[i].text, &got), 0);
         ck_assert_uint_eq(got, right[i].bytes);
     }
-    static const char *const wrong[] = { "",  "K",   "1k",  "1KB", "1 K", "-1", "1.5M",
-                                         "01", "18446744073709551616", "99999999T" };
+    static const char *const wrong[] = {
+        "", "K", "1k", "1KB", "1 K", "-1", "1.5M", "01", "18446744073709551616", "99999999T"
+    };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         ck_assert_msg(proto_size_parse(wrong[i], &got) == -1, "%s", wrong[i]);
 }
@@ -78,12 +83,19 @@ START_TEST(times_are_rfc_3339_in_utc)
         ck_assert_int_eq(proto_time_parse(right[i].text, &got), 0);
         ck_assert_int_eq(got, right[i].ms);
     }
-    static const char *const wrong[] = { "", "2024-02-30T00:00:00Z", "2100-02-29T00:00:00Z",
-                                         "2024-13-01T00:00:00Z", "2024-01-01T24:00:00Z",
-                                         "2024-01-01T00:00:60Z", "2024-01-01 00:00:00Z",
-                                         "2024-01-01T00:00:00", "2024-01-01T00:00:00+01:00",
-                                         "2024-01-01T00:00:00.Z", "1969-12-31T23:59:59Z",
-                                         "2024-1-1T00:00:00Z", "2024-01-01T00:00:00Zx" };
+    static const char *const wrong[] = { "",
+                                         "2024-02-30T00:00:00Z",
+                                         "2100-02-29T00:00:00Z",
+                                         "2024-13-01T00:00:00Z",
+                                         "2024-01-01T24:00:00Z",
+                                         "2024-01-01T00:00:60Z",
+                                         "2024-01-01 00:00:00Z",
+                                         "2024-01-01T00:00:00",
+                                         "2024-01-01T00:00:00+01:00",
+                                         "2024-01-01T00:00:00.Z",
+                                         "1969-12-31T23:59:59Z",
+                                         "2024-1-1T00:00:00Z",
+                                         "2024-01-01T00:00:00Zx" };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         ck_assert_msg(proto_time_parse(wrong[i], &got) == -1, "%s", wrong[i]);
 }
@@ -126,11 +138,12 @@ END_TEST
 START_TEST(reals_have_the_grammar_of_json)
 {
     double got;
-    static const char *const wrong[] = { "", "-", "+1", ".5", "5.", "01", "1e", "1e+", "0x10",
-                                         "nan", "inf", "Infinity", "1_000", "1,5", " 1", "1 ",
-                                         "1e999", "-1e999" };
+    static const char *const wrong[] = { "",      "-",   "+1",   ".5",  "5.",    "01",
+                                         "1e",    "1e+", "0x10", "nan", "inf",   "Infinity",
+                                         "1_000", "1,5", " 1",   "1 ",  "1e999", "-1e999" };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        ck_assert_msg(proto_real_parse(wrong[i], strlen(wrong[i]), &got) == -1, "%s", wrong[i]);
+        ck_assert_msg(proto_real_parse(wrong[i], strlen(wrong[i]), &got) == -1, "%s",
+                      wrong[i]);
     ck_assert_int_eq(proto_real_parse("1e-999", 6, &got), 0);
     ck_assert_double_eq(got, 0);
     ck_assert_int_eq(proto_real_parse("-0.5E+2", 7, &got), 0);

@@ -1,10 +1,10 @@
 /* libdpsgd-client: submit, watch and collect DP-SGD training jobs.
  *
- * Handles are opaque and independent of each other; one handle is used by one thread at a time.
- * There is no global state. Functions return DPC_OK or a negative enum dpc_status, and fill a
- * struct dpc_error (which may be NULL). What a function hands out is freed with its own free
- * function, which takes NULL. Numbers that are not known are NAN (reals) or -1 (integers),
- * texts that are not known are NULL. Times are milliseconds since 1970, UTC. */
+ * Handles are opaque and independent of each other; one handle is used by one thread at a
+ * time. There is no global state. Functions return DPC_OK or a negative enum dpc_status,
+ * and fill a struct dpc_error (which may be NULL). What a function hands out is freed with
+ * its own free function, which takes NULL. Numbers that are not known are NAN (reals) or -1
+ * (integers), texts that are not known are NULL. Times are milliseconds since 1970, UTC. */
 #ifndef DPSGD_CLIENT_H
 #define DPSGD_CLIENT_H
 
@@ -62,8 +62,8 @@ struct dpc_options {
     long connect_timeout_ms; /* 10 s */
     long timeout_ms;         /* of a whole request, streams and downloads apart: 60 s */
     long heartbeat_ms;       /* a stream that is silent for so long is broken: 45 s */
-    long lost_after_ms;      /* dpc_follow gives up after so long without the daemon: 120 s */
-    int retries;             /* of idempotent requests that find no daemon; -1: none; 0 means 2 */
+    long lost_after_ms; /* dpc_follow gives up after so long without the daemon: 120 s */
+    int retries; /* of idempotent requests that find no daemon; -1: none; 0 means 2 */
 };
 
 DPC_API int dpc_open(dpc_client **clientp, const struct dpc_options *options,
@@ -88,10 +88,10 @@ struct dpc_job {
     const char *reason;      /* "ok", "user_cancel", "oom", ...; empty: none */
     int64_t attempt, queue_position;
     int64_t created_at, started_at, finished_at;
-    int64_t step, of;                    /* progress */
-    double loss, clip_fraction;          /* latest, as the dataset's policy allows */
-    double eval_loss, eval_accuracy;     /* latest */
-    double epsilon, delta;               /* spent so far */
+    int64_t step, of;                /* progress */
+    double loss, clip_fraction;      /* latest, as the dataset's policy allows */
+    double eval_loss, eval_accuracy; /* latest */
+    double epsilon, delta;           /* spent so far */
     double noise_multiplier, sample_rate;
     const char *json; /* the whole answer */
 };
@@ -116,14 +116,14 @@ struct dpc_text {
     size_t len;
 };
 
-/* Submits a job spec (JSON). idempotency_key NULL: one is made, so that the library may send the
- * request again after a broken connection without submitting twice. */
+/* Submits a job spec (JSON). idempotency_key NULL: one is made, so that the library may
+ * send the request again after a broken connection without submitting twice. */
 DPC_API int dpc_submit(dpc_client *client, const char *spec, size_t len,
                        const char *idempotency_key, struct dpc_job **jobp,
                        struct dpc_error *err);
 /* What the job would take and cost; nothing is reserved. */
-DPC_API int dpc_dry_run(dpc_client *client, const char *spec, size_t len, struct dpc_text *plan,
-                        struct dpc_error *err);
+DPC_API int dpc_dry_run(dpc_client *client, const char *spec, size_t len,
+                        struct dpc_text *plan, struct dpc_error *err);
 DPC_API int dpc_get(dpc_client *client, const char *id, struct dpc_job **jobp,
                     struct dpc_error *err);
 DPC_API int dpc_list(dpc_client *client, const struct dpc_filter *filter,
@@ -132,8 +132,9 @@ DPC_API int dpc_cancel(dpc_client *client, const char *id, struct dpc_job **jobp
                        struct dpc_error *err);
 DPC_API int dpc_delete(dpc_client *client, const char *id, struct dpc_error *err);
 
-/* One event. Which members are known depends on type: status, step, eval, checkpoint, warning,
- * artifact, end, or a name that a newer daemon has. Valid during the callback only. */
+/* One event. Which members are known depends on type: status, step, eval, checkpoint,
+ * warning, artifact, end, or a name that a newer daemon has. Valid during the callback
+ * only. */
 struct dpc_event {
     int64_t id; /* from 1, without gaps, the same after every reconnect */
     const char *type;
@@ -155,11 +156,12 @@ struct dpc_event {
 /* Return 0 to go on. */
 typedef int (*dpc_event_fn)(const struct dpc_event *event, void *user);
 
-/* Calls fn for every event after the one with number `after` (0: from the first) until the job
- * has ended. Reconnects with back-off where the stream breaks; every event is delivered once, in
- * order. *final_statusp (may be NULL) is the job's final status. */
+/* Calls fn for every event after the one with number `after` (0: from the first) until the
+ * job has ended. Reconnects with back-off where the stream breaks; every event is delivered
+ * once, in order. *final_statusp (may be NULL) is the job's final status. */
 DPC_API int dpc_follow(dpc_client *client, const char *id, int64_t after, dpc_event_fn fn,
-                       void *user, enum dpc_job_status *final_statusp, struct dpc_error *err);
+                       void *user, enum dpc_job_status *final_statusp,
+                       struct dpc_error *err);
 
 /* The list of a job's artifacts, and one of them into a file, which appears whole or not at
  * all. */
@@ -173,8 +175,8 @@ DPC_API int dpc_dataset_add(dpc_client *client, const char *spec, size_t len,
                             struct dpc_text *dataset, struct dpc_error *err);
 DPC_API int dpc_dataset_list(dpc_client *client, const char *after, struct dpc_text *page,
                              struct dpc_error *err);
-DPC_API int dpc_dataset_get(dpc_client *client, const char *dataset, struct dpc_text *answer,
-                            struct dpc_error *err);
+DPC_API int dpc_dataset_get(dpc_client *client, const char *dataset,
+                            struct dpc_text *answer, struct dpc_error *err);
 DPC_API int dpc_budget(dpc_client *client, const char *dataset, struct dpc_text *budget,
                        struct dpc_error *err);
 
