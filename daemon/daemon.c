@@ -254,7 +254,7 @@ static int open_http(struct daemon *d, char *why)
 {
     int64_t now = d->env->realtime_ms(d->env);
     if (d->config->auth_mode == CONFIG_AUTH_TOKEN &&
-        auth_open(&d->auth, d->state_path, now, why, WHY_MAX) != 0)
+        auth_open(&d->auth, d->env, d->state_path, why, WHY_MAX) != 0)
         return -1;
     d->services = (struct http_services){ .env = d->env,
                                           .config = d->config,

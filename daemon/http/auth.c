@@ -15,6 +15,7 @@
 enum { TOKENS_FILE_MAX = 1 << 20 };
 
 struct auth {
+    const struct env *env;
     int dir; /* the state folder */
     size_t n, cap;
     struct auth_token *tokens;
@@ -49,33 +50,6 @@ bool auth_owner_valid(const char *owner)
     return n > 0 && n <= AUTH_OWNER_MAX && owner[n] == '\0';
 }
 
-/* Writes a file of the state folder so that after a crash it is the old or the new one. */
-static int write_file(int dir, const char *name, const char *text, size_t n)
-{
-    char temp[64];
-    snprintf(temp, sizeof temp, "%s.tmp", name);
-    int fd = openat(dir, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return -errno;
-    int r = fchmod(fd, 0600) != 0 ? -errno : 0;
-    for (size_t at = 0; r == 0 && at < n;) {
-        ssize_t put = write(fd, text + at, n - at);
-        if (put < 0 && errno != EINTR)
-            r = -errno;
-        else if (put > 0)
-            at += (size_t)put;
-    }
-    if (r == 0 && fsync(fd) != 0)
-        r = -errno;
-    if (close(fd) != 0 && r == 0)
-        r = -errno;
-    if (r == 0 && renameat(dir, temp, dir, name) != 0)
-        r = -errno;
-    if (r == 0 && fsync(dir) != 0)
-        r = -errno;
-    return r;
-}
-
 static json_t *token_json(const struct auth_token *token)
 {
     char hash[65];
@@ -97,7 +71,7 @@ static int save(const struct auth *auth)
     json_decref(list);
     if (text == NULL)
         return -ENOMEM;
-    r = write_file(auth->dir, "tokens.json", text, strlen(text));
+    r = env_write_file(auth->env, auth->dir, "tokens.json", text, strlen(text), 0600);
     free(text);
     return r;
 }
@@ -127,7 +101,7 @@ static int load_token(struct auth *auth, const json_t *entry)
         auth_role_parse(role) == 0)
         return -EBADMSG;
     if (auth->n == AUTH_TOKENS_MAX)
-        return -ENOSPC;
+        return -E2BIG;
     int r = grow(auth);
     if (r != 0)
         return r;
@@ -147,16 +121,13 @@ static int load_token(struct auth *auth, const json_t *entry)
 
 static int load(struct auth *auth)
 {
-    int fd = openat(auth->dir, "tokens.json", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return errno == ENOENT ? 0 : -errno;
-    _cleanup_free_ char *text = malloc(TOKENS_FILE_MAX);
-    ssize_t n = text == NULL ? -1 : read(fd, text, TOKENS_FILE_MAX);
-    close(fd);
-    if (n < 0)
-        return text == NULL ? -ENOMEM : -errno;
-    json_t *list = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, NULL);
-    int r = json_is_array(list) ? 0 : -EBADMSG;
+    _cleanup_free_ char *text = NULL;
+    size_t n = 0;
+    int r = env_read_file(auth->env, auth->dir, "tokens.json", TOKENS_FILE_MAX, &text, &n);
+    if (r != 0)
+        return r == -ENOENT ? 0 : r;
+    json_t *list = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
+    r = json_is_array(list) ? 0 : -EBADMSG;
     for (size_t i = 0; r == 0 && i < json_array_size(list); i++)
         r = load_token(auth, json_array_get(list, i));
     json_decref(list);
@@ -178,7 +149,7 @@ static int make_admin(struct auth *auth, int64_t now_ms)
     int r = auth_create(auth, "admin", AUTH_ADMIN, now_ms, 0, text, &token);
     if (r == 0) {
         strcat(text, "\n");
-        r = write_file(auth->dir, "admin.token", text, strlen(text));
+        r = env_write_file(auth->env, auth->dir, "admin.token", text, strlen(text), 0600);
         if (r != 0) { /* a token that nobody has must not stand in the way of the next try */
             auth->n--;
             save(auth);
@@ -188,13 +159,15 @@ static int make_admin(struct auth *auth, int64_t now_ms)
     return r;
 }
 
-int auth_open(struct auth **authp, const char *state_dir, int64_t now_ms, char *why, size_t size)
+int auth_open(struct auth **authp, const struct env *env, const char *state_dir, char *why,
+              size_t size)
 {
     struct auth *auth = calloc(1, sizeof *auth);
     if (auth == NULL)
         return -ENOMEM;
     const char *what = state_dir;
     int r = 0;
+    auth->env = env;
     auth->dir = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (auth->dir < 0)
         r = -errno;
@@ -204,7 +177,7 @@ int auth_open(struct auth **authp, const char *state_dir, int64_t now_ms, char *
     }
     if (r == 0 && count_admins(auth) == 0) {
         what = "admin.token";
-        r = make_admin(auth, now_ms);
+        r = make_admin(auth, env->realtime_ms(env));
     }
     if (r != 0) {
         snprintf(why, size, "%s: %s", what, strerror(-r));
@@ -246,7 +219,7 @@ int auth_create(struct auth *auth, const char *owner, enum auth_role role, int64
 {
     uint8_t secret[32], id[8];
     if (auth->n >= AUTH_TOKENS_MAX)
-        return -ENOSPC;
+        return -E2BIG;
     int r = grow(auth);
     if (r != 0)
         return r;

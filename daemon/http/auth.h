@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/env.h"
 #include "http/limit.h"
 
 enum auth_role {
@@ -54,14 +55,15 @@ struct auth_token {
 struct auth;
 
 /* 0 or a negative errno with a sentence in why[size]. */
-int auth_open(struct auth **authp, const char *state_dir, int64_t now_ms, char *why, size_t size);
+int auth_open(struct auth **authp, const struct env *env, const char *state_dir, char *why,
+              size_t size);
 struct auth *auth_close(struct auth *auth);
 
 /* The token with this text, NULL if there is none or it has expired. Valid until the next
  * auth_create or auth_remove. */
 struct auth_token *auth_find(struct auth *auth, const char *text, int64_t now_ms);
 
-/* Makes a token, durable on return; its text goes to text. 0, -ENOSPC at AUTH_TOKENS_MAX, or
+/* Makes a token, durable on return; its text goes to text. 0, -E2BIG at AUTH_TOKENS_MAX, or
  * the errno of a write. *tokenp is valid like auth_find's. */
 int auth_create(struct auth *auth, const char *owner, enum auth_role role, int64_t now_ms,
                 int64_t expires_ms, char text[AUTH_TOKEN_TEXT], const struct auth_token **tokenp);

@@ -189,7 +189,7 @@ static void auth_setup(void)
 {
     strcpy(dir, "/tmp/test_http_XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
-    ck_assert_msg(auth_open(&auth, dir, 1000, why, sizeof why) == 0, "%s", why);
+    ck_assert_msg(auth_open(&auth, env_system(), dir, why, sizeof why) == 0, "%s", why);
 }
 
 static void auth_teardown(void)
@@ -230,7 +230,7 @@ START_TEST(first_start_makes_an_admin_token)
     read_state("tokens.json", table, sizeof table);
     ck_assert_ptr_null(strstr(table, text + 4)); /* only its hash */
     auth = auth_close(auth);
-    ck_assert_int_eq(auth_open(&auth, dir, 1000, why, sizeof why), 0);
+    ck_assert_int_eq(auth_open(&auth, env_system(), dir, why, sizeof why), 0);
     read_state("admin.token", again, sizeof again);
     ck_assert_int_eq(strncmp(text, again, strlen(text)), 0);
     ck_assert_ptr_nonnull(auth_find(auth, text, 1000));
@@ -251,7 +251,7 @@ START_TEST(tokens_live_expire_and_go)
     text[10] ^= 1;
     ck_assert_ptr_null(auth_find(auth, "", 1000));
     auth = auth_close(auth);
-    ck_assert_int_eq(auth_open(&auth, dir, 1000, why, sizeof why), 0);
+    ck_assert_int_eq(auth_open(&auth, env_system(), dir, why, sizeof why), 0);
     ck_assert_str_eq(auth_find(auth, text, 1000)->owner, "ada");
     ck_assert_int_eq(auth_remove(auth, id), 0);
     ck_assert_int_eq(auth_remove(auth, id), -ENOENT);
@@ -275,7 +275,7 @@ START_TEST(a_damaged_table_does_not_open)
     FILE *out = fopen(path, "w");
     fputs(tables[_i], out);
     fclose(out);
-    ck_assert_int_eq(auth_open(&auth, dir, 1000, why, sizeof why), -EBADMSG);
+    ck_assert_int_eq(auth_open(&auth, env_system(), dir, why, sizeof why), -EBADMSG);
     ck_assert_ptr_nonnull(strstr(why, "tokens.json"));
     auth = NULL;
 }
