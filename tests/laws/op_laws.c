@@ -210,6 +210,58 @@ static bool law_alone(const struct law *l, const struct op_batch *batch,
     return ok;
 }
 
+/* What frozen parameters must leave alone: nothing is written for them, and the others get what
+ * they got before. Runs without backward too, as a first layer does. */
+static bool law_frozen(const struct law *l, struct op_batch *batch, const struct op_result *all)
+{
+    const struct op_bench *b = l->b;
+    struct op_result r;
+    char text[200];
+    batch->frozen = batch->no_backward = true;
+    bool ok = op_run(b, l->be, batch, true, true, &r, text, sizeof text);
+    batch->frozen = batch->no_backward = false;
+    for (int64_t n = 0; n < batch->n && ok; n++) {
+        double sq = 0;
+        for (int q = 0; q < b->n_param && all->rows && ok; q++) {
+            const psg_real *got = r.rows + n * b->n_coord + b->param_at[q];
+            const psg_real *want = all->rows + n * b->n_coord + b->param_at[q];
+            for (int64_t k = 0; k < b->param_size[q] && q % 2; k++)
+                ok = ok && isnan(got[k]);
+            for (int64_t k = 0; k < b->param_size[q] && !(q % 2); k++)
+                sq += (double)want[k] * (double)want[k];
+            ok = ok && (q % 2 || reals_close(l, "4 (frozen)", "grad", 1, b->param_size[q], got,
+                                             want));
+        }
+        ok = ok && (!r.sq || close_to(l, "4 (frozen)", "sq", 1, 1, &r.sq[n], &sq, true,
+                                      is_double ? 1e-9 : 3e-5));
+    }
+    for (int q = 0; q < b->n_param && r.sum && ok; q += 2)
+        ok = reals_close(l, "4 (frozen)", "sum", batch->n, b->param_size[q],
+                         r.sum + b->param_at[q], all->sum + b->param_at[q]);
+    op_result_close(&r);
+    return ok || (l->why[0] != '\0' ? false : broken(l, "4 (frozen)", batch->n, "wrote to a frozen parameter"));
+}
+
+/* An output that does not lead to the loss: no backprop is the same as one of zeros. */
+static bool law_unused_output(const struct law *l, struct op_batch *batch)
+{
+    const struct op_bench *b = l->b;
+    struct op_result none, zeros;
+    char text[200];
+    if (b->n_out < 2)
+        return true;
+    for (int j = 1; j < b->n_out; j++)
+        memset(batch->dout[j], 0, (size_t)(batch->n * b->out_size[j]) * sizeof(psg_real));
+    bool ok = op_run(b, l->be, batch, true, true, &zeros, text, sizeof text);
+    batch->first_out = true;
+    ok = op_run(b, l->be, batch, true, true, &none, text, sizeof text) && ok;
+    batch->first_out = false;
+    ok = ok && results_close(l, "4 (unused output)", batch->n, &none, &zeros);
+    op_result_close(&none);
+    op_result_close(&zeros);
+    return ok;
+}
+
 /* ---- law 5 ---- */
 static bool law_norms(const struct law *l, const struct op_batch *batch,
                       const struct op_result *r)
@@ -395,6 +447,7 @@ static bool laws_for(const struct law *l, int64_t n)
     ok = ok && (n == 1 || n == 7 ||
                 (lowering_forward(l, &batch, true, &r) &&
                  lowering_forward(l, &batch, false, &plain) && lowering_vjp(l, &batch, &r)));
+    ok = ok && (n != 2 || (law_frozen(l, &batch, &r) && law_unused_output(l, &batch)));
     op_result_close(&r);
     op_result_close(&plain);
     op_batch_close(&batch);

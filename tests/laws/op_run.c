@@ -298,8 +298,15 @@ static void run_rules(const struct op_bench *b, const struct op_batch *batch, st
                       struct psg_call c)
 {
     const struct psg_op *op = b->op;
-    c.dout = (const psg_real *const *)batch->dout;
-    if (op->backward) {
+    const psg_real *dout[OP_IO_MAX];
+    for (int j = 0; j < b->n_out; j++)
+        dout[j] = j > 0 && batch->first_out ? NULL : batch->dout[j];
+    for (int r = 1; r < b->n_param && batch->frozen; r += 2) {
+        f->grad[r] = f->sum[r] = NULL;
+        f->use[r] = false;
+    }
+    c.dout = dout;
+    if (op->backward && !batch->no_backward) {
         struct psg_call k = c;
         k.din = f->din;
         op->backward(&k);
@@ -338,7 +345,7 @@ static void collect(const struct op_bench *b, const struct op_batch *batch, bool
     int64_t n = batch->n, p = b->n_coord;
     for (int j = 0; j < b->n_out; j++)
         r->out[j] = copy_out(f->out[j], 1, n * b->out_size[j], 0);
-    for (int i = 0; i < b->n_in && rules && b->op->backward; i++)
+    for (int i = 0; i < b->n_in && rules && b->op->backward && !batch->no_backward; i++)
         if (f->din[i])
             r->din[i] = copy_out(f->din[i], 1, n * b->in[i].size, 0);
     if (!rules || p == 0)
@@ -349,8 +356,9 @@ static void collect(const struct op_bench *b, const struct op_batch *batch, bool
         memcpy(r->sq, f->sq, (size_t)n * sizeof(double));
     if (b->op->clipped_sum && (r->sum = calloc((size_t)p + 1, sizeof(psg_real))))
         for (int k = 0; k < b->n_param; k++)
-            memcpy(r->sum + b->param_at[k], f->sum[k],
-                   (size_t)b->param_size[k] * sizeof(psg_real));
+            if (f->sum[k])
+                memcpy(r->sum + b->param_at[k], f->sum[k],
+                       (size_t)b->param_size[k] * sizeof(psg_real));
 }
 
 /* The three columns between two rows belong to somebody else. */

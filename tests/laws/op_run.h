@@ -38,6 +38,9 @@ struct op_batch {
     psg_real *random;
     psg_real *dout[OP_IO_MAX];
     psg_real *weight; /* [n], sample 1 has weight 0 */
+    bool no_backward; /* the rules run without it, as where no input wants a gradient */
+    bool frozen;      /* every other parameter is */
+    bool first_out;   /* only output 0 leads to the loss */
 };
 
 int op_batch_open(struct op_batch *batch, const struct op_bench *b, int64_t n, uint64_t seed);

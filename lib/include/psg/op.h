@@ -121,8 +121,9 @@ struct psg_call {
     int64_t *saved_i64;            /* [N * n_i64] */
     const psg_real *random;        /* [N, per_sample] */
     psg_real *scratch;
-    /* the rules read dout, where NULL stands for zeros (an output that does not lead to the
-     * loss; at least one is there); backward writes din[i] [N, ...] where it is not NULL */
+    /* After one forward every rule sees the same dout, so that one may keep in `saved` what the
+     * others need. NULL stands for zeros (an output that does not lead to the loss; at least one
+     * is there). backward writes din[i] [N, ...] where it is not NULL */
     const psg_real *const *dout;
     psg_real *const *din;
     /* grad_sample: row n of parameter r is grad[r] + n * grad_stride; NULL = frozen, skip */
