@@ -48,6 +48,12 @@ int op_axis(struct psg_infer *c, const char *attr, int64_t value, int rank)
     return (int)axis - 1;
 }
 
+void op_check_input_flag(struct psg_infer *c, const char *name, bool is_there)
+{
+    if (psg_infer_bool(c, name, is_there) != is_there)
+        psg_infer_fail(c, PSG_E_INVALID, name, "%s disagrees with the inputs", name);
+}
+
 struct psg_init op_init_fan_in(int64_t fan_in)
 {
     double bound = fan_in > 0 ? 1 / sqrt((double)fan_in) : 0;

@@ -20,6 +20,8 @@ bool op_need_dtype(struct psg_infer *c, int i, enum psg_dtype dtype, const char 
 /* An axis that counts the batch dimension as PyTorch's does (1 is the first sample axis,
  * negative counts from the end of the rank + 1 axes) as an axis of one sample. */
 int op_axis(struct psg_infer *c, const char *attr, int64_t value, int rank);
+/* A flag that says whether an input is there: nothing but a check. */
+void op_check_input_flag(struct psg_infer *c, const char *name, bool is_there);
 /* U(-b, b) with b = 1 / sqrt(fan_in), PyTorch's default for linear and convolution. */
 struct psg_init op_init_fan_in(int64_t fan_in);
 struct psg_init op_init_constant(double value);

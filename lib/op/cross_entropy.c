@@ -1,4 +1,4 @@
-/* cross_entropy of one sample: loss = -sum over positions r and classes c of q[r, c] log p[r, c].
+/* cross_entropy and nll_loss (whose output holds log p already) of one sample: loss = -sum over positions r and classes c of q[r, c] log p[r, c].
  *
  *   output [N, A, C, B] (C is class_dim, A and B the axes around it), log p = log_softmax over C
  *   target int64 [N, A, B]: q[r, c] = valid_r ((1 - e) w_t [c = t] + e / C w_c)
@@ -14,6 +14,7 @@ struct geom {
     int64_t outer, classes, inner;
     int64_t rows; /* positions of one sample: outer * inner */
     bool ids, mean, weighted;
+    bool from_log; /* nll_loss */
     double smoothing;
     int64_t ignore; /* a class, or -1 */
     double weight[OP_LIST_MAX];
@@ -24,6 +25,14 @@ static const struct psg_attr_spec attrs[] = {
     { "weight", PSG_ATTR_REALS, "a number per class; 1" },
     { "ignore_index", PSG_ATTR_INT, "none; a target that does not count" },
     { "label_smoothing", PSG_ATTR_REAL, "0; 0 to 1" },
+    { "class_dim", PSG_ATTR_INT, "1; counts the batch dimension" },
+    { NULL, 0, NULL },
+};
+
+static const struct psg_attr_spec nll_attrs[] = {
+    { "reduction", PSG_ATTR_STRING, "mean or sum, over the positions of one sample" },
+    { "weight", PSG_ATTR_REALS, "a number per class; 1" },
+    { "ignore_index", PSG_ATTR_INT, "none; a target that does not count" },
     { "class_dim", PSG_ATTR_INT, "1; counts the batch dimension" },
     { NULL, 0, NULL },
 };
@@ -90,6 +99,15 @@ static int cross_entropy_infer(struct psg_infer *c)
     return psg_infer_status(c);
 }
 
+static int nll_loss_infer(struct psg_infer *c)
+{
+    struct geom *g = c->geom;
+    g->from_log = true;
+    if (!op_need_dtype(c, 1, PSG_I64, "target"))
+        return psg_infer_status(c);
+    return cross_entropy_infer(c);
+}
+
 /* y [C] = scale * the class weights; zero where a target is ignored and `ignore` */
 static void fill_weights(const struct psg_call *c, double scale, bool weighted, bool ignore,
                          psg_real *y)
@@ -153,7 +171,8 @@ static void cross_entropy_forward(const struct psg_call *c)
     int64_t rows = c->n * g->rows, cells = rows * g->classes;
     psg_real *logp = c->saved, *q = logp + cells, *tmp = c->scratch + 2 * g->classes;
     op_swap(c->be, c->n * g->outer, g->classes, g->inner, op_in(c, 0), logp);
-    c->be->softmax(rows, g->classes, true, logp, logp);
+    if (!g->from_log)
+        c->be->softmax(rows, g->classes, true, logp, logp);
     if (g->ids)
         spread_ids(c, q);
     else
@@ -191,7 +210,8 @@ static void cross_entropy_backward(const struct psg_call *c)
         return;
     op_binary_rows(c->be, PSG_MUL, c->n, g->rows * g->classes, q, c->dout[0], tmp);
     c->be->unary(PSG_NEG, cells, tmp, tmp);
-    c->be->softmax_bwd(rows, g->classes, true, logp, tmp, tmp);
+    if (!g->from_log)
+        c->be->softmax_bwd(rows, g->classes, true, logp, tmp, tmp);
     op_swap(c->be, c->n * g->outer, g->inner, g->classes, tmp, c->din[0]);
 }
 
@@ -238,7 +258,9 @@ static void cross_entropy_lower(struct psg_lower *l)
 {
     const struct geom *g = l->geom;
     psg_value zero = psg_g_scalar(l->g, 0), divisor;
-    psg_value logp = op_g_softmax(l, rows_first(l, l->in[0]), 1, true);
+    psg_value logp = rows_first(l, l->in[0]);
+    if (!g->from_log)
+        logp = op_g_softmax(l, logp, 1, true);
     psg_value q = g->ids ? lower_ids(l, &divisor) : lower_real(l, &divisor);
     psg_value terms = psg_g_mul(l->g, q, logp);
     if (g->ids)
@@ -265,11 +287,22 @@ static const struct psg_op_case cases[] = {
     { NULL, NULL },
 };
 
+static const struct psg_op_case nll_cases[] = {
+    { "", "5 i64<5:-" },
+    { "reduction=sum weight=0.5,2,1.25,0.25", "4x3 i64<4:3" },
+    { "ignore_index=1 class_dim=2", "6x4 i64<4:6" },
+    { NULL, NULL },
+};
+
 static const char *const inputs[] = { "output", "target", NULL };
 
-const struct psg_op layer_cross_entropy = {
-    .name = "cross_entropy", .attrs = attrs, .inputs = inputs, .n_in_min = 2, .n_in_max = 2,
-    .geom_size = sizeof(struct geom), .infer = cross_entropy_infer,
-    .forward = cross_entropy_forward, .backward = cross_entropy_backward,
-    .lower = cross_entropy_lower, .cases = cases,
-};
+#define CLASS_LOSS_OP(NAME, ATTRS, CASES)                                                      \
+    const struct psg_op layer_##NAME = {                                                       \
+        .name = #NAME, .attrs = ATTRS, .inputs = inputs, .n_in_min = 2, .n_in_max = 2,         \
+        .geom_size = sizeof(struct geom), .infer = NAME##_infer,                               \
+        .forward = cross_entropy_forward, .backward = cross_entropy_backward,                  \
+        .lower = cross_entropy_lower, .cases = CASES,                                          \
+    }
+
+CLASS_LOSS_OP(cross_entropy, attrs, cases);
+CLASS_LOSS_OP(nll_loss, nll_attrs, nll_cases);

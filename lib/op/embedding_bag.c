@@ -32,6 +32,8 @@ static const struct psg_attr_spec attrs[] = {
     { "max_norm", PSG_ATTR_REAL, "refused: it rewrites the table from the samples' ids" },
     { "scale_grad_by_freq", PSG_ATTR_BOOL, "false; true is refused, it counts over the batch" },
     { "sparse", PSG_ATTR_BOOL, "no effect" },
+    { "lengths", PSG_ATTR_BOOL, "checked when given: whether lengths are among the inputs" },
+    { "per_sample_weights", PSG_ATTR_BOOL, "checked when given: whether they are" },
     { NULL, 0, NULL },
 };
 
@@ -58,6 +60,8 @@ static int read_inputs(struct psg_infer *c, struct geom *g)
                                   "input %d is neither a length (one int64) nor a real weight "
                                   "per token", k);
     }
+    op_check_input_flag(c, "lengths", g->lengths > 0);
+    op_check_input_flag(c, "per_sample_weights", g->weights > 0);
     if (g->lengths > 0)
         psg_infer_index_range(c, g->lengths, 0, g->length + 1);
     return 0;
@@ -66,7 +70,7 @@ static int read_inputs(struct psg_infer *c, struct geom *g)
 static int embedding_bag_infer(struct psg_infer *c)
 {
     struct geom *g = c->geom;
-    if (read_inputs(c, g))
+    if (read_inputs(c, g) || psg_infer_status(c))
         return psg_infer_status(c);
     if (psg_infer_has(c, "max_norm"))
         return psg_infer_fail(c, PSG_E_UNSUPPORTED, "max_norm",

@@ -28,7 +28,8 @@
     { "batch_first", PSG_ATTR_BOOL, "no effect: a sample is [T, I] either way" },              \
     { "dropout", PSG_ATTR_REAL, "0; between layers, while training" },                         \
     { "bidirectional", PSG_ATTR_BOOL, "false" },                                               \
-    { "return", PSG_ATTR_STRING, "sequence; or last_hidden, all" }
+    { "return", PSG_ATTR_STRING, "sequence; or last_hidden, all" },                            \
+    { "lengths", PSG_ATTR_BOOL, "checked when given: whether lengths are among the inputs" }
 
 static const struct psg_attr_spec rnn_attrs[] = { RNN_ATTRS, { NULL, 0, NULL } };
 static const struct psg_attr_spec lstm_attrs[] = {
@@ -82,6 +83,7 @@ static int read_inputs(struct psg_infer *c, struct rnn_geom *g)
                                   "[layers * directions, size]", k);
         *(cell ? &g->c0 : &g->h0) = k;
     }
+    op_check_input_flag(c, "lengths", g->lengths > 0);
     if (g->cell == LSTM && g->h0 >= 0 && g->c0 < 0)
         return psg_infer_fail(c, PSG_E_INVALID, NULL, "h0 needs c0 beside it");
     return psg_infer_status(c);
