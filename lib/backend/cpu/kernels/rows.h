@@ -176,11 +176,63 @@ static bool reduce_run(const struct psg_shape *shape, unsigned mask, int64_t siz
     return true;
 }
 
+/* y[0..n) = the larger (or smaller) of x and y, NaN if one is: each column on its own */
+static void extreme_row(bool max, int64_t n, const psg_real *x, psg_real *y)
+{
+    if (max)
+        for (int64_t i = 0; i < n; i++)
+            y[i] = (x[i] > y[i]) | (x[i] != x[i]) ? x[i] : y[i];
+    else
+        for (int64_t i = 0; i < n; i++)
+            y[i] = (x[i] < y[i]) | (x[i] != x[i]) ? x[i] : y[i];
+}
+
+/* [outer, run, inner] -> [outer, inner], inner > 1 and run > 0 */
+static void extreme_columns(bool max, const int64_t size[3], const psg_real *x, psg_real *y)
+{
+    for (int64_t o = 0; o < size[0]; o++, y += size[2]) {
+        memcpy(y, x, (size_t)size[2] * sizeof *y);
+        for (int64_t j = 1; j < size[1]; j++)
+            extreme_row(max, size[2], x + j * size[2], y);
+        x += size[1] * size[2];
+    }
+}
+
+/* As ref_argmax, for many columns at once. */
+static void cpu_argmax(int64_t outer, int64_t axis, int64_t inner, const psg_real *x, psg_real *y)
+{
+    enum { BLOCK = 64 };
+    psg_real top[BLOCK];
+    if (inner == 1) {
+        ref_argmax(outer, axis, inner, x, y);
+        return;
+    }
+    for (int64_t o = 0; o < outer; o++, x += axis * inner, y += inner)
+        for (int64_t i = 0; i < inner; i += BLOCK) {
+            int64_t n = inner - i < BLOCK ? inner - i : BLOCK;
+            memcpy(top, x + i, (size_t)n * sizeof *top);
+            memset(y + i, 0, (size_t)n * sizeof *y);
+            for (int64_t j = 1; j < axis; j++) {
+                const psg_real *v = x + j * inner + i;
+                for (int64_t k = 0; k < n; k++) {
+                    bool take = (v[k] > top[k]) | ((v[k] != v[k]) & (top[k] == top[k]));
+                    y[i + k] = take ? (psg_real)j : y[i + k];
+                    top[k] = take ? v[k] : top[k];
+                }
+            }
+        }
+}
+
 static void cpu_reduce(enum psg_reduce f, const struct psg_shape *shape, unsigned mask,
                        const psg_real *x, psg_real *y)
 {
     int64_t size[3];
-    if (f != PSG_REDUCE_SUM || !reduce_run(shape, mask, size)) {
+    bool one_run = reduce_run(shape, mask, size);
+    if (one_run && f != PSG_REDUCE_SUM && size[1] > 0 && size[2] > 1) {
+        extreme_columns(f == PSG_REDUCE_MAX, size, x, y);
+        return;
+    }
+    if (f != PSG_REDUCE_SUM || !one_run) {
         ref_reduce(f, shape, mask, x, y);
         return;
     }
