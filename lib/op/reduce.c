@@ -12,7 +12,8 @@ struct geom {
 };
 
 static const struct psg_attr_spec attrs[] = {
-    { "dims", PSG_ATTR_INT | PSG_ATTR_INTS, "all axes of a sample; counts the batch dimension" },
+    { "dim", PSG_ATTR_INT | PSG_ATTR_INTS, "all axes of a sample; counts the batch dimension" },
+    { "dims", PSG_ATTR_INT | PSG_ATTR_INTS, "another name of dim" },
     { "keepdim", PSG_ATTR_BOOL, "false" },
     { NULL, 0, NULL },
 };
@@ -26,13 +27,16 @@ static int reduce_infer(struct psg_infer *c, bool mean)
     g->in = c->in[0].shape;
     if (g->in.rank == PSG_MAX_RANK)
         return psg_infer_fail(c, PSG_E_SHAPE, NULL, "too many axes");
-    int n = psg_infer_int_list(c, "dims", PSG_MAX_RANK, dims);
+    const char *name = psg_infer_has(c, "dims") ? "dims" : "dim";
+    if (psg_infer_has(c, "dims") && psg_infer_has(c, "dim"))
+        return psg_infer_fail(c, PSG_E_INVALID, "dims", "dim is given too");
+    int n = psg_infer_int_list(c, name, PSG_MAX_RANK, dims);
     g->keepdim = psg_infer_bool(c, "keepdim", false);
     for (int i = 0; i < n && !psg_infer_status(c); i++)
-        g->axes |= 1u << op_axis(c, "dims", dims[i], g->in.rank);
+        g->axes |= 1u << op_axis(c, name, dims[i], g->in.rank);
     if (psg_infer_status(c))
         return psg_infer_status(c);
-    if (!psg_infer_has(c, "dims"))
+    if (!psg_infer_has(c, name))
         g->axes = (1u << g->in.rank) - 1;
     for (int i = 0; i < g->in.rank; i++) {
         bool gone = g->axes >> i & 1;
@@ -102,7 +106,7 @@ static void reduce_lower(struct psg_lower *l)
 }
 
 static const struct psg_op_case cases[] = {
-    { "dims=1", "3x4" },
+    { "dim=1", "3x4" },
     { "dims=2,3", "2x3x4" },
     { "dims=-2 keepdim=true", "2x3x4" },
     { "", "2x3" },

@@ -20,6 +20,7 @@ static const struct rename {
     { "embedding", "dim", "embedding_dim" },
     { "embedding_bag", "dim", "embedding_dim" },
     { "embedding_bag", "lengths", "" },
+    { "embedding_bag", "per_sample_weights", "" },
     { "bilinear", "in1", "in1_features" },
     { "bilinear", "in2", "in2_features" },
     { "bilinear", "out", "out_features" },

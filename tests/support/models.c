@@ -76,13 +76,24 @@ static int add_layer(struct psg_program *p, const char *line, psg_value *v,
                      struct psg_error *err)
 {
     char path[64], op[64];
-    int at = 0;
+    psg_value in[8], out[8];
+    int at = 0, n_in = 1;
     if (sscanf(line, "%63s %63s %n", path, op, &at) < 2)
         return psg_fail(err, PSG_E_FORMAT, line, "not a layer");
+    char *times = strchr(op, '*'); /* "op*3": the same input three times */
+    if (times) {
+        n_in = atoi(times + 1);
+        *times = '\0';
+    }
+    for (int i = 0; i < n_in && i < 8; i++)
+        in[i] = *v;
     _cleanup_(psg_attrs_freep) struct psg_attrs *a = attrs_from_text(line + at);
     if (!a)
         return psg_fail(err, PSG_E_FORMAT, line, "cannot read the attributes");
-    return psg_program_add(p, op, path, v, 1, a, NULL, 0, v, NULL, err);
+    int r = psg_program_add(p, op, path, in, n_in, a, NULL, 0, out, NULL, err);
+    if (r == 0)
+        *v = out[0];
+    return r;
 }
 
 static int build(const struct model *m, struct psg_program *p, struct psg_error *err)
@@ -109,7 +120,7 @@ static int build(const struct model *m, struct psg_program *p, struct psg_error 
         r = psg_program_set_loss(p, v, err);
     if (r == 0)
         r = psg_program_check(p, err);
-    if (r == 0 && psg_program_trainable_size(p) != m->n_params)
+    if (r == 0 && m->n_params > 0 && psg_program_trainable_size(p) != m->n_params)
         r = psg_fail(err, PSG_E_SHAPE, m->name, "%lld parameters instead of %lld",
                      (long long)psg_program_trainable_size(p), (long long)m->n_params);
     return r;

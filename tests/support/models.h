@@ -6,10 +6,11 @@
 
 struct model {
     const char *name;
-    int64_t n_params; /* checked when it is built */
+    int64_t n_params; /* checked when it is built; 0: any number */
     int n_classes;
     const char *input;            /* "1x28x28", or "i64<10004:256" */
-    const char *const *layers;    /* "path op attributes", in order; NULL ends */
+    const char *const *layers;    /* "path op attributes", in order; NULL ends. "op*3" takes its
+                                   * input three times */
 };
 
 const struct model *model_find(const char *name);
