@@ -264,14 +264,30 @@ static void table_case(const struct psg_backend *be, struct seed *s)
     buffer_close("scatter_add", &table, &want, NULL, 0, 0); /* same order: same bits */
 }
 
+static void merge_case(const struct psg_backend *be, struct seed *s)
+{
+    int64_t batch = seed_size(s, 3), count = seed_size(s, 1500),
+            rows = seed_int(s, 1, 2000);
+    int64_t skip = seed_int(s, -1, 3), n = batch * count;
+    int64_t *id = calloc((size_t)(3 * n + 1), sizeof *id);
+    ck_assert_ptr_nonnull(id);
+    for (int64_t i = 0; i < n; i++)
+        id[i] = seed_int(s, 0, 1) ? seed_int(s, -2, 9) : seed_int(s, -2, rows + 1);
+    be->merge_ids(batch, count, rows, skip, id, id + n);
+    ref()->merge_ids(batch, count, rows, skip, id, id + 2 * n);
+    ck_assert_msg(memcmp(id + n, id + 2 * n, (size_t)n * sizeof *id) == 0,
+                  "merge_ids of %lld ids", (long long)count);
+    _cleanup_buffer_ struct buffer y = buffer_make(n), y0 = buffer_make(n);
+    be->convert(n, id, y.at);
+    ref()->convert(n, id, y0.at);
+    buffer_close("convert", &y, &y0, NULL, 0, 0);
+    free(id);
+}
+
 const struct backend_case backend_elementwise_cases[] = {
-    { "unary", 40, unary_case },
-    { "act", 40, act_case },
-    { "binary", 40, binary_case },
-    { "simple", 40, simple_case },
-    { "copy", 40, copy_case },
-    { "reduce", 40, reduce_case },
-    { "argmax", 40, argmax_case },
-    { "tables", 40, table_case },
-    { NULL, 0, NULL },
+    { "unary", 40, unary_case },   { "act", 40, act_case },
+    { "binary", 40, binary_case }, { "simple", 40, simple_case },
+    { "copy", 40, copy_case },     { "reduce", 40, reduce_case },
+    { "argmax", 40, argmax_case }, { "tables", 40, table_case },
+    { "merge", 40, merge_case },   { NULL, 0, NULL },
 };

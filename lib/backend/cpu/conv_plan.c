@@ -45,21 +45,23 @@ bool conv_plan_make(const struct psg_conv *c, int64_t lanes, struct conv_plan *p
 {
     if (!plan_base(c, p))
         return false;
-    p->plane = 1;
+    p->plane = p->n_phases = 1;
     p->in_place = true;
     for (int i = 0; i < 3; i++) {
         p->extent[i] = p->v.out[i] + p->reach[i];
-        if (!multiply(&p->plane, p->extent[i]) || !multiply(&p->plane, p->v.stride[i]))
+        if (!multiply(&p->plane, p->extent[i]) || !multiply(&p->plane, p->v.stride[i]) ||
+            !multiply(&p->n_phases, p->v.stride[i]))
             return false;
         p->in_place = p->in_place && p->v.stride[i] == 1 && p->v.pad_lo[i] == 0 &&
                       p->extent[i] == p->v.in[i];
     }
     p->n_cell = p->cells;
     p->n_position = p->v.n_out;
-    /* weights of all groups, or one panel of dy^T or patches of at most 3 vectors */
+    /* weights of all groups, or one panel of dy^T or patches of at most 3 vectors (twice:
+     * in lines and turned) */
     int64_t weights = p->groups, panel = p->v.n_out;
     if (!multiply(&weights, p->cells) || !multiply(&weights, round_up(p->og, lanes)) ||
-        !multiply(&panel, 3 * lanes))
+        !multiply(&panel, 6 * lanes))
         return false;
     p->n_packed = weights > panel ? weights : panel;
     return plan_size(p, c->in_channels);
@@ -163,6 +165,7 @@ void conv_plan_place(struct conv_plan *p, psg_real *scratch)
     p->cell = (int32_t *)(p->planes + p->n_planes);
     p->position = p->cell + p->n_cell;
     p->phase_cell = p->position + p->n_position;
+    memset(p->planes, 0, (size_t)p->n_planes * sizeof *p->planes);
     if (p->data)
         place_data(p);
     else
@@ -198,51 +201,64 @@ struct conv_phase conv_plan_phase(const struct conv_plan *p, int64_t f)
     return phase;
 }
 
-/* row[q] = x[q * stride + base] where that is inside, 0 elsewhere */
-static void plane_row(int64_t n, int64_t stride, int64_t base, int64_t in,
-                      const psg_real *x, psg_real *row)
+/* ---- copying into planes: rows are short, so a call of memcpy for each would show ---- */
+
+enum { QUAD = 4 };
+typedef psg_real quad __attribute__((vector_size(QUAD * sizeof(psg_real)),
+                                     aligned(sizeof(psg_real)), may_alias));
+
+/* to[i] = x[i * step], i < n */
+static inline void plane_run(int64_t n, int64_t step, const psg_real *x, psg_real *to)
 {
-    int64_t low, high;
-    axis_range(n, stride, base, in, &low, &high);
-    for (int64_t q = 0; q < low; q++)
-        row[q] = 0;
-    if (stride == 1)
-        memcpy(row + low, x + base + low, (size_t)(high - low) * sizeof *row);
-    else
-        for (int64_t q = low; q < high; q++)
-            row[q] = x[q * stride + base];
-    for (int64_t q = high; q < n; q++)
-        row[q] = 0;
+    int64_t i = 0;
+    if (step == 1 && n >= QUAD) {
+        for (; i + QUAD < n; i += QUAD)
+            *(quad *)(to + i) = *(const quad *)(x + i);
+        *(quad *)(to + n - QUAD) = *(const quad *)(x + n - QUAD); /* may overlap the last */
+        return;
+    }
+    if (step ==
+        2) /* i + QUAD < n: the number after the last one read is still in the row */
+        for (; i + QUAD < n; i += QUAD) {
+            const quad *from = (const quad *)(x + 2 * i);
+            *(quad *)(to + i) = __builtin_shufflevector(
+                from[0], *(const quad *)(x + 2 * i + QUAD), 0, 2, 4, 6);
+        }
+    for (; i < n; i++)
+        to[i] = x[i * step];
 }
 
-/* one channel: in[3] is the size of x, shift what is added to q * stride + remainder */
-static void plane_fill(const struct conv_plan *p, const int64_t in[3],
-                       const int64_t stride[3], const int64_t shift[3], const psg_real *x,
-                       psg_real *to)
+/* Whether any cell of the kernel reads positions of this remainder. */
+static bool remainder_used(const struct window3 *v, const int64_t remainder[3])
 {
-    const int64_t *e = p->extent;
-    int64_t n_rows = stride[0] * stride[1] * stride[2] * e[0] * e[1];
-    int64_t remainder[3] = { 0 }, q0 = 0, q1 = 0;
-    for (int64_t row = 0; row < n_rows; row++, to += e[2]) {
-        int64_t i0 = q0 * stride[0] + remainder[0] + shift[0];
-        int64_t i1 = q1 * stride[1] + remainder[1] + shift[1];
-        if (i0 < 0 || i0 >= in[0] || i1 < 0 || i1 >= in[1])
-            memset(to, 0, (size_t)e[2] * sizeof *to);
-        else
-            plane_row(e[2], stride[2], remainder[2] + shift[2], in[2],
-                      x + (i0 * in[1] + i1) * in[2], to);
-        if (++q1 < e[1])
-            continue;
-        q1 = 0;
-        if (++q0 < e[0])
-            continue;
-        q0 = 0;
-        for (int i = 2; i >= 0; i--) {
-            if (++remainder[i] < stride[i])
-                break;
-            remainder[i] = 0;
-        }
+    for (int i = 0; i < 3; i++) {
+        int64_t k = 0;
+        while (k < v->kernel[i] && k * v->dilation[i] % v->stride[i] != remainder[i])
+            k++;
+        if (k == v->kernel[i])
+            return false;
     }
+    return true;
+}
+
+/* One remainder of all channels. What lies in the padding is zero already. */
+static void planes_fill(const struct conv_plan *p, int64_t channels, const int64_t in[3],
+                        const int64_t stride[3], const int64_t shift[3], const psg_real *x,
+                        psg_real *to)
+{
+    int64_t low[3], high[3], n = in[0] * in[1] * in[2];
+    for (int i = 0; i < 3; i++)
+        axis_range(p->extent[i], stride[i], shift[i], in[i], &low[i], &high[i]);
+    x += low[2] * stride[2] + shift[2];
+    to += low[2];
+    for (int64_t c = 0; c < channels; c++, x += n, to += p->plane)
+        for (int64_t q0 = low[0]; q0 < high[0]; q0++)
+            for (int64_t q1 = low[1]; q1 < high[1]; q1++)
+                plane_run(
+                    high[2] - low[2], stride[2],
+                    x + ((q0 * stride[0] + shift[0]) * in[1] + q1 * stride[1] + shift[1]) *
+                            in[2],
+                    to + (q0 * p->extent[1] + q1) * p->extent[2]);
 }
 
 const psg_real *conv_plan_planes(const struct conv_plan *p, int64_t channels,
@@ -251,12 +267,19 @@ const psg_real *conv_plan_planes(const struct conv_plan *p, int64_t channels,
     static const int64_t ones[3] = { 1, 1, 1 };
     if (p->in_place)
         return x;
-    int64_t shift[3];
-    for (int i = 0; i < 3; i++)
-        shift[i] = -(p->data ? p->reach[i] : p->v.pad_lo[i]);
-    int64_t n = p->data ? p->v.n_out : p->v.n_in;
-    for (int64_t c = 0; c < channels; c++)
-        plane_fill(p, p->data ? p->v.out : p->v.in, p->data ? ones : p->v.stride, shift,
-                   x + c * n, p->planes + c * p->plane);
+    const int64_t *in = p->data ? p->v.out : p->v.in;
+    const int64_t *stride = p->data ? ones : p->v.stride;
+    int64_t n_phases = p->data ? 1 : p->n_phases;
+    for (int64_t f = 0; f < n_phases; f++) {
+        int64_t remainder[3] = { 0 }, shift[3];
+        if (!p->data)
+            phase_remainder(p, f, remainder);
+        if (!p->data && !remainder_used(&p->v, remainder))
+            continue;
+        for (int i = 0; i < 3; i++)
+            shift[i] = remainder[i] - (p->data ? p->reach[i] : p->v.pad_lo[i]);
+        planes_fill(p, channels, in, stride, shift, x,
+                    p->planes + f * (p->plane / n_phases));
+    }
     return p->planes;
 }

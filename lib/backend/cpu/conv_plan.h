@@ -27,9 +27,9 @@ struct conv_plan {
 bool conv_plan_make(const struct psg_conv *c, int64_t lanes, struct conv_plan *p);
 /* the same for conv_bwd_data */
 bool conv_plan_make_data(const struct psg_conv *c, int64_t lanes, struct conv_plan *p);
-/* Divides scratch (p->size numbers) and fills the tables. */
+/* Divides scratch (p->size numbers), fills the tables and zeroes the planes. */
 void conv_plan_place(struct conv_plan *p, psg_real *scratch);
-/* Planes of one sample; x has `channels` channels. */
+/* Planes of one sample, in place of those of the last one; x has `channels` channels. */
 const psg_real *conv_plan_planes(const struct conv_plan *p, int64_t channels,
                                  const psg_real *x);
 

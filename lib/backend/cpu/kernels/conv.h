@@ -101,20 +101,34 @@ static void weight_panel(const struct conv_plan *p, const psg_real *planes,
     }
 }
 
-/* rows co, columns (ci, k): right matrix the patches of n columns from l on */
+/* right matrix [o][width]: the patches of n columns (ci, k) from l on. Each column is laid
+ * out along o in `line`, then VEC_LEN of them are turned. */
+static void weight_pack_patches(const struct conv_plan *p, const psg_real *planes,
+                                int64_t l, int64_t n, int64_t width, psg_real *line,
+                                psg_real *to)
+{
+    int64_t run = p->v.out[2], t = p->v.n_out;
+    for (int64_t j = 0; j < n; j++) {
+        const psg_real *from = planes + p->cell[l + j];
+        psg_real *at = line + j * t;
+        if (run < 4)
+            for (int64_t o = 0; o < t; o++)
+                at[o] = from[p->position[o]];
+        else
+            for (int64_t o = 0; o < t; o += run)
+                for (int64_t i = 0; i < run; i++)
+                    at[o + i] = from[p->position[o] + i];
+    }
+    tile_pack_transposed(t, n, width, line, t, to);
+}
+
+/* rows co, columns (ci, k) */
 static void weight_patches(const struct conv_plan *p, const psg_real *planes,
                            const psg_real *dy, int nv, int64_t l, int64_t n, psg_real *dw)
 {
     psg_real tile[TILE_MR * TILE_NR];
     int64_t width = nv * VEC_LEN;
-    for (int64_t o = 0; o < p->v.n_out; o++) {
-        const psg_real *at = planes + p->position[o];
-        psg_real *to = p->packed + o * width;
-        for (int64_t j = 0; j < n; j++)
-            to[j] = at[p->cell[l + j]];
-        for (int64_t j = n; j < width; j++)
-            to[j] = 0;
-    }
+    weight_pack_patches(p, planes, l, n, width, p->packed + p->v.n_out * width, p->packed);
     for (int64_t co = 0; co < p->og;) {
         int mr = tile_rows(p->og - co);
         const psg_real *rows[TILE_MR];
@@ -143,8 +157,8 @@ static void cpu_conv_bwd_weight(const struct psg_conv *c, int64_t n, const psg_r
         return;
     }
     conv_plan_place(&p, scratch);
-    /* laying out T * cells patches against storing og * cells numbers one by one */
-    bool few_positions = p.v.n_out < p.og || p.og * 4 <= VEC_LEN;
+    /* laying out T * cells patches against turning og * cells results */
+    bool few_positions = p.v.n_out * 2 <= p.og || p.og * 4 <= VEC_LEN;
     for (int64_t s = 0; s < n; s++) {
         const psg_real *planes =
             conv_plan_planes(&p, c->in_channels, x + s * c->in_channels * p.v.n_in);

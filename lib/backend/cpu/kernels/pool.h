@@ -42,15 +42,34 @@ static int64_t max_window(const struct window3 *v, const struct span s[3],
     return best;
 }
 
-/* outputs low..high of a row whose windows lie inside along axis 2; the running maximum and
- * its position are kept for POOL_BLOCK outputs at once */
-enum { POOL_BLOCK = 16 };
+/* POOL_LANES outputs of a row at once: the running maxima and their cells */
+enum { POOL_LANES = 4 };
+#ifdef PSG_REAL_DOUBLE
+typedef int64_t pool_int;
+#else
+typedef int32_t pool_int;
+#endif
+typedef psg_real pool_real __attribute__((vector_size(POOL_LANES * sizeof(psg_real))));
+typedef pool_int pool_mask __attribute__((vector_size(POOL_LANES * sizeof(pool_int))));
+typedef int64_t pool_wide __attribute__((vector_size(POOL_LANES * sizeof(int64_t))));
 
-static void max_block(const struct window3 *v, const struct span s[2], int64_t first, int n,
+/* through a pointer: as a result a vector would need the registers of some instruction set */
+CPU_INLINE void pool_load(const psg_real *x, int64_t step, pool_real *v)
+{
+    if (step == 1)
+        memcpy(v, x, sizeof *v);
+    else
+        for (int i = 0; i < POOL_LANES; i++)
+            (*v)[i] = x[i * step];
+}
+
+/* windows of POOL_LANES outputs from input position `first` of axis 2 on, all inside */
+static void max_lanes(const struct window3 *v, const struct span s[2], int64_t first,
                       const psg_real *x, psg_real *y, int64_t *arg)
 {
-    psg_real top[POOL_BLOCK];
-    int32_t where[POOL_BLOCK];
+    int64_t step = v->stride[2];
+    pool_real top = { 0 };
+    pool_mask where = { 0 };
     bool started = false;
     for (int64_t k0 = s[0].low; k0 < s[0].high; k0++) {
         for (int64_t k1 = s[1].low; k1 < s[1].high; k1++) {
@@ -58,46 +77,52 @@ static void max_block(const struct window3 *v, const struct span s[2], int64_t f
                            k1 * v->dilation[1]) *
                               v->in[2] +
                           first;
-            for (int64_t k2 = 0; k2 < v->kernel[2]; k2++, started = true) {
-                const psg_real *from = x + row + k2 * v->dilation[2];
-                int32_t base = (int32_t)(row + k2 * v->dilation[2]);
-                for (int j = 0; j < n; j++) {
-                    psg_real value = from[j * v->stride[2]], old = started ? top[j] : value;
-                    bool take =
-                        !started | (value > old) | ((value != value) & (old == old));
-                    top[j] = take ? value : old;
-                    where[j] = take ? base : where[j];
-                }
+            for (int64_t k2 = 0; k2 < v->kernel[2]; k2++) {
+                int64_t at = row + k2 * v->dilation[2];
+                pool_real value;
+                pool_load(x + at, step, &value);
+                /* larger or NaN, unless the maximum is NaN already */
+                pool_mask take = ~(value <= top) & (top == top);
+                take |= started ? (pool_mask){ 0 } : ~(pool_mask){ 0 };
+                top = (pool_real)((take & (pool_mask)value) | (~take & (pool_mask)top));
+                where = (take & (pool_int)at) | (~take & where);
+                started = true;
             }
         }
     }
-    for (int j = 0; j < n; j++) {
-        y[j] = top[j];
-        arg[j] = where[j] + j * v->stride[2];
-    }
+    for (int i = 0; i < POOL_LANES; i++)
+        where[i] += (pool_int)(i * step);
+    pool_wide wide_where = __builtin_convertvector(where, pool_wide);
+    memcpy(y, &top, sizeof top);
+    memcpy(arg, &wide_where, sizeof wide_where);
+}
+
+static void max_one(const struct window3 *v, const struct span s01[2], int64_t o,
+                    const psg_real *x, psg_real *y, int64_t *arg)
+{
+    const struct span s[3] = { s01[0], s01[1], span_make(v, 2, o) };
+    int64_t best = max_window(v, s, x);
+    y[o] = best < 0 ? (psg_real)-INFINITY : x[best];
+    arg[o] = best;
 }
 
 static void max_row(const struct window3 *v, const struct span s01[2], const psg_real *x,
                     psg_real *y, int64_t *arg)
 {
-    bool fast =
-        s01[0].low < s01[0].high && s01[1].low < s01[1].high && v->n_in < INT32_MAX / 2;
-    int64_t reach = (v->kernel[2] - 1) * v->dilation[2];
-    for (int64_t o = 0; o < v->out[2];) {
-        int64_t first = o * v->stride[2] - v->pad_lo[2];
-        int64_t n = v->out[2] - o < POOL_BLOCK ? v->out[2] - o : POOL_BLOCK;
-        int64_t fit = (v->in[2] - 1 - reach - first) / v->stride[2] + 1;
-        n = fit < n ? fit : n;
-        if (fast && first >= 0 && first + reach < v->in[2] && n > 0) {
-            max_block(v, s01, first, (int)n, x, y + o, arg + o);
-            o += n;
-            continue;
-        }
-        const struct span s[3] = { s01[0], s01[1], span_make(v, 2, o) };
-        int64_t best = max_window(v, s, x);
-        y[o] = best < 0 ? (psg_real)-INFINITY : x[best];
-        arg[o++] = best;
+    /* [low, high): outputs whose windows lie inside along axis 2 */
+    int64_t reach = (v->kernel[2] - 1) * v->dilation[2], low, high;
+    axis_range(v->out[2], v->stride[2], -v->pad_lo[2], v->in[2] - reach, &low, &high);
+    bool some = s01[0].low < s01[0].high && s01[1].low < s01[1].high;
+    if (!some || high - low < POOL_LANES || v->n_in > INT32_MAX / 2)
+        low = high = v->out[2];
+    for (int64_t o = 0; o < low; o++)
+        max_one(v, s01, o, x, y, arg);
+    for (int64_t o = low; o < high; o += POOL_LANES) {
+        int64_t at = o + POOL_LANES <= high ? o : high - POOL_LANES; /* the last overlaps */
+        max_lanes(v, s01, at * v->stride[2] - v->pad_lo[2], x, y + at, arg + at);
     }
+    for (int64_t o = high; o < v->out[2]; o++)
+        max_one(v, s01, o, x, y, arg);
 }
 
 static void cpu_max_pool(const struct psg_window *w, int64_t outer, const psg_real *x,
@@ -203,12 +228,31 @@ static void cpu_avg_pool(const struct psg_window *w, int64_t outer, bool count_i
     }
 }
 
+static void avg_halve_bwd(const struct window3 *v, int64_t outer, const psg_real *dy,
+                          psg_real *dx)
+{
+    for (int64_t n = 0; n < outer; n++) {
+        for (int64_t o1 = 0; o1 < v->out[1]; o1++, dy += v->out[2]) {
+            psg_real *a = dx + n * v->n_in + 2 * o1 * v->in[2], *b = a + v->in[2];
+            for (int64_t o2 = 0; o2 < v->out[2]; o2++) {
+                psg_real part = (psg_real)0.25 * dy[o2];
+                a[2 * o2] = a[2 * o2 + 1] = part;
+                b[2 * o2] = b[2 * o2 + 1] = part;
+            }
+        }
+    }
+}
+
 static void cpu_avg_pool_bwd(const struct psg_window *w, int64_t outer,
                              bool count_include_pad, int64_t divisor, const psg_real *dy,
                              psg_real *dx)
 {
     struct window3 v = window3_make(w);
     memset(dx, 0, (size_t)(outer * v.n_in) * sizeof *dx);
+    if (avg_is_halving(&v, divisor)) {
+        avg_halve_bwd(&v, outer, dy, dx);
+        return;
+    }
     for (int64_t at = 0; at < outer * v.n_out; at++) {
         int64_t flat = at % v.n_out;
         const int64_t o[3] = { flat / v.out[2] / v.out[1], flat / v.out[2] % v.out[1],

@@ -124,20 +124,56 @@ CPU_INLINE int64_t tile_padded(int64_t n)
     return (n + VEC_LEN - 1) / VEC_LEN * VEC_LEN;
 }
 
+/* a square of VEC_LEN rows of from, the first n of them there, into columns of to */
+CPU_INLINE void tile_pack_square(int64_t n, int64_t width, const psg_real *from,
+                                 int64_t step, psg_real *to)
+{
+    vec v[VEC_LEN];
+    CPU_UNROLL
+    for (int i = 0; i < VEC_LEN; i++)
+        v[i] = i < n ? vec_load(from + i * step) : (vec){ 0 };
+    vec_transpose(VEC_LEN, v);
+    CPU_UNROLL
+    for (int i = 0; i < VEC_LEN; i++)
+        vec_store(to + i * width, v[i]);
+}
+
 /* to[l * width + j] = from[j * step + l] for j < n, zero for n <= j < width: a right matrix
- * from the rows of its transpose */
+ * from the rows of its transpose. width is n rounded up to whole vectors. */
 static void tile_pack_transposed(int64_t k, int64_t n, int64_t width, const psg_real *from,
                                  int64_t step, psg_real *to)
 {
-    enum { BLOCK = 16 };
-    for (int64_t l0 = 0; l0 < k; l0 += BLOCK) {
-        int64_t l1 = l0 + BLOCK < k ? l0 + BLOCK : k;
-        for (int64_t j = 0; j < n; j++)
-            for (int64_t l = l0; l < l1; l++)
-                to[l * width + j] = from[j * step + l];
-        for (int64_t l = l0; l < l1; l++)
-            for (int64_t j = n; j < width; j++)
-                to[l * width + j] = 0;
+    for (int64_t j = 0; j < width; j += VEC_LEN) {
+        int64_t left = n - j, l = 0;
+        const psg_real *rows = from + j * step;
+        if (left >= VEC_LEN)
+            for (; l + VEC_LEN <= k; l += VEC_LEN)
+                tile_pack_square(VEC_LEN, width, rows + l, step, to + l * width + j);
+        else
+            for (; l + VEC_LEN <= k; l += VEC_LEN)
+                tile_pack_square(left, width, rows + l, step, to + l * width + j);
+        for (; l < k; l++)
+            for (int64_t i = 0; i < VEC_LEN; i++)
+                to[l * width + j + i] = i < left ? rows[i * step + l] : 0;
+    }
+}
+
+/* n whole vectors of columns, mr a power of two up to VEC_LEN */
+CPU_INLINE void tile_store_columns(int mr, int64_t n, int64_t width, const psg_real *tile,
+                                   const psg_real *bias, psg_real *out, int64_t ldo)
+{
+    for (int64_t j = 0; j < n; j += VEC_LEN) {
+        vec v[TILE_MR], add = bias ? vec_load(bias + j) : (vec){ 0 };
+        CPU_UNROLL
+        for (int i = 0; i < mr; i++)
+            v[i] = vec_load(tile + i * width + j) + add;
+        vec_transpose(mr, v);
+        CPU_UNROLL
+        for (int i = 0; i < VEC_LEN;
+             i++) { /* column i is a part of vector i * mr / VEC_LEN */
+            const psg_real *part = (const psg_real *)&v[i * mr / VEC_LEN];
+            memcpy(out + (j + i) * ldo, part + i * mr % VEC_LEN, (size_t)mr * sizeof *out);
+        }
     }
 }
 
@@ -145,7 +181,14 @@ static void tile_pack_transposed(int64_t k, int64_t n, int64_t width, const psg_
 static void tile_store_transposed(int mr, int64_t n, int64_t width, const psg_real *tile,
                                   const psg_real *bias, psg_real *out, int64_t ldo)
 {
-    for (int64_t j = 0; j < n; j++) {
+    int64_t whole = n / VEC_LEN * VEC_LEN;
+    if (mr == TILE_MR && (int)TILE_MR <= (int)VEC_LEN)
+        tile_store_columns(TILE_MR, whole, width, tile, bias, out, ldo);
+    else if (mr == 4 && VEC_LEN >= 4)
+        tile_store_columns(4, whole, width, tile, bias, out, ldo);
+    else
+        whole = 0;
+    for (int64_t j = whole; j < n; j++) {
         psg_real add = bias ? bias[j] : 0;
         for (int i = 0; i < mr; i++)
             out[j * ldo + i] = tile[i * width + j] + add;

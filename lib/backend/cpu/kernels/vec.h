@@ -34,6 +34,45 @@ CPU_INLINE void vec_store(psg_real *p, vec v)
     *(vec_any *)p = (vec_any)v;
 }
 
+/* ---- transposes, by rounds of interleaving ---- */
+
+#if CPU_VECTOR_BYTES == 64 && !defined(PSG_REAL_DOUBLE)
+#define VEC_ZIP_LOW(a, b)                                                                  \
+    __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define VEC_ZIP_HIGH(a, b)                                                                 \
+    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30,    \
+                            15, 31)
+#elif CPU_VECTOR_BYTES / 8 == 8 || (CPU_VECTOR_BYTES == 32 && !defined(PSG_REAL_DOUBLE))
+#define VEC_ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define VEC_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#elif CPU_VECTOR_BYTES == 32 || !defined(PSG_REAL_DOUBLE)
+#define VEC_ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define VEC_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#else
+#define VEC_ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 2)
+#define VEC_ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 1, 3)
+#endif
+
+/* v is n rows, n a power of two up to VEC_LEN. Afterwards v[r] holds VEC_LEN / n columns of
+ * n numbers, those from column r * VEC_LEN / n on. */
+CPU_INLINE void vec_transpose(int n, vec *v)
+{
+    CPU_UNROLL
+    for (int round = 1; round < n; round *= 2) {
+        vec next[VEC_LEN];
+        CPU_UNROLL
+        for (int i = 0; i < n / 2; i++) {
+            next[2 * i] = VEC_ZIP_LOW(v[i], v[i + n / 2]);
+            next[2 * i + 1] = VEC_ZIP_HIGH(v[i], v[i + n / 2]);
+        }
+        CPU_UNROLL
+        for (int i = 0; i < n; i++)
+            v[i] = next[i];
+    }
+}
+
+/* ---- sums in double ---- */
+
 CPU_INLINE wide wide_load(const psg_real *p)
 {
     return __builtin_convertvector(*(const wide_any *)p, wide);
