@@ -42,60 +42,22 @@ static int64_t max_window(const struct window3 *v, const struct span s[3],
     return best;
 }
 
-/* POOL_LANES outputs of a row at once: the running maxima and their cells */
-enum { POOL_LANES = 4 };
 #ifdef PSG_REAL_DOUBLE
-typedef int64_t pool_int;
+typedef int64_t pool_int; /* as wide as psg_real: comparisons give masks of it */
 #else
 typedef int32_t pool_int;
 #endif
-typedef psg_real pool_real __attribute__((vector_size(POOL_LANES * sizeof(psg_real))));
-typedef pool_int pool_mask __attribute__((vector_size(POOL_LANES * sizeof(pool_int))));
-typedef int64_t pool_wide __attribute__((vector_size(POOL_LANES * sizeof(int64_t))));
 
-/* through a pointer: as a result a vector would need the registers of some instruction set */
-CPU_INLINE void pool_load(const psg_real *x, int64_t step, pool_real *v)
-{
-    if (step == 1)
-        memcpy(v, x, sizeof *v);
-    else
-        for (int i = 0; i < POOL_LANES; i++)
-            (*v)[i] = x[i * step];
-}
-
-/* windows of POOL_LANES outputs from input position `first` of axis 2 on, all inside */
-static void max_lanes(const struct window3 *v, const struct span s[2], int64_t first,
-                      const psg_real *x, psg_real *y, int64_t *arg)
-{
-    int64_t step = v->stride[2];
-    pool_real top = { 0 };
-    pool_mask where = { 0 };
-    bool started = false;
-    for (int64_t k0 = s[0].low; k0 < s[0].high; k0++) {
-        for (int64_t k1 = s[1].low; k1 < s[1].high; k1++) {
-            int64_t row = ((s[0].first + k0 * v->dilation[0]) * v->in[1] + s[1].first +
-                           k1 * v->dilation[1]) *
-                              v->in[2] +
-                          first;
-            for (int64_t k2 = 0; k2 < v->kernel[2]; k2++) {
-                int64_t at = row + k2 * v->dilation[2];
-                pool_real value;
-                pool_load(x + at, step, &value);
-                /* larger or NaN, unless the maximum is NaN already */
-                pool_mask take = ~(value <= top) & (top == top);
-                take |= started ? (pool_mask){ 0 } : ~(pool_mask){ 0 };
-                top = (pool_real)((take & (pool_mask)value) | (~take & (pool_mask)top));
-                where = (take & (pool_int)at) | (~take & where);
-                started = true;
-            }
-        }
-    }
-    for (int i = 0; i < POOL_LANES; i++)
-        where[i] += (pool_int)(i * step);
-    pool_wide wide_where = __builtin_convertvector(where, pool_wide);
-    memcpy(y, &top, sizeof top);
-    memcpy(arg, &wide_where, sizeof wide_where);
-}
+#define POOL_LANES      4
+#define POOL_NAME(name) name##4
+#include "backend/cpu/kernels/pool_lanes.inc"
+#undef POOL_LANES
+#undef POOL_NAME
+#define POOL_LANES      8
+#define POOL_NAME(name) name##8
+#include "backend/cpu/kernels/pool_lanes.inc"
+#undef POOL_LANES
+#undef POOL_NAME
 
 static void max_one(const struct window3 *v, const struct span s01[2], int64_t o,
                     const psg_real *x, psg_real *y, int64_t *arg)
@@ -106,37 +68,41 @@ static void max_one(const struct window3 *v, const struct span s01[2], int64_t o
     arg[o] = best;
 }
 
-static void max_row(const struct window3 *v, const struct span s01[2], const psg_real *x,
-                    psg_real *y, int64_t *arg)
+static void max_row(const struct window3 *v, const struct span s01[2], int64_t low,
+                    int64_t high, const psg_real *x, psg_real *y, int64_t *arg)
 {
-    /* [low, high): outputs whose windows lie inside along axis 2 */
-    int64_t reach = (v->kernel[2] - 1) * v->dilation[2], low, high;
-    axis_range(v->out[2], v->stride[2], -v->pad_lo[2], v->in[2] - reach, &low, &high);
-    bool some = s01[0].low < s01[0].high && s01[1].low < s01[1].high;
-    if (!some || high - low < POOL_LANES || v->n_in > INT32_MAX / 2)
-        low = high = v->out[2];
     for (int64_t o = 0; o < low; o++)
         max_one(v, s01, o, x, y, arg);
-    for (int64_t o = low; o < high; o += POOL_LANES) {
-        int64_t at = o + POOL_LANES <= high ? o : high - POOL_LANES; /* the last overlaps */
-        max_lanes(v, s01, at * v->stride[2] - v->pad_lo[2], x, y + at, arg + at);
+    int lanes = high - low >= 8 ? 8 : 4;
+    for (int64_t o = low; o < high; o += lanes) {
+        int64_t at = o + lanes <= high ? o : high - lanes; /* the last overlaps */
+        int64_t first = at * v->stride[2] - v->pad_lo[2];
+        if (lanes == 8)
+            max_lanes8(v, s01, first, x, y + at, arg + at);
+        else
+            max_lanes4(v, s01, first, x, y + at, arg + at);
     }
     for (int64_t o = high; o < v->out[2]; o++)
         max_one(v, s01, o, x, y, arg);
 }
 
+/* samples innermost: the spans of a row, with their divisions, are found once for all */
 static void cpu_max_pool(const struct psg_window *w, int64_t outer, const psg_real *x,
                          psg_real *y, int64_t *arg)
 {
     struct window3 v = window3_make(w);
-    for (int64_t n = 0; n < outer; n++) {
-        for (int64_t o0 = 0; o0 < v.out[0]; o0++) {
-            for (int64_t o1 = 0; o1 < v.out[1]; o1++) {
-                const struct span s[2] = { span_make(&v, 0, o0), span_make(&v, 1, o1) };
-                max_row(&v, s, x + n * v.n_in, y, arg);
-                y += v.out[2];
-                arg += v.out[2];
-            }
+    /* [low, high): outputs whose windows lie inside along axis 2 */
+    int64_t reach = (v.kernel[2] - 1) * v.dilation[2], low, high;
+    axis_range(v.out[2], v.stride[2], -v.pad_lo[2], v.in[2] - reach, &low, &high);
+    bool wide_rows = high - low >= 4 && v.n_in <= INT32_MAX / 2;
+    for (int64_t o0 = 0; o0 < v.out[0]; o0++) {
+        for (int64_t o1 = 0; o1 < v.out[1]; o1++) {
+            const struct span s[2] = { span_make(&v, 0, o0), span_make(&v, 1, o1) };
+            bool some = wide_rows && s[0].low < s[0].high && s[1].low < s[1].high;
+            int64_t at = (o0 * v.out[1] + o1) * v.out[2];
+            for (int64_t n = 0; n < outer; n++, at += v.n_out)
+                max_row(&v, s, some ? low : v.out[2], some ? high : v.out[2],
+                        x + n * v.n_in, y + at, arg + at);
         }
     }
 }
