@@ -1,0 +1,266 @@
+/* Known wrong in peers: each item is a test of that name. Gradients are held to central
+ * differences of the loss itself, in double, so no sampler vouches for another. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "models.h"
+#include "psg/train.h"
+#include "suite.h"
+
+enum { N = 4, SAMPLE_MAX = 160 };
+
+struct fixture {
+    struct psg_program *p;
+    psg_real *params;
+    double real[N * SAMPLE_MAX];
+    int64_t ids[N * SAMPLE_MAX], y[N];
+    struct psg_column column[2];
+    struct psg_key key;
+    int64_t size, out_size;
+};
+
+static void open_net(struct fixture *f, const char *input, const char *const *layers)
+{
+    const struct model m = { .name = "net", .n_classes = 3, .input = input, .layers = layers };
+    struct psg_error err = { 0 };
+    memset(f, 0, sizeof *f);
+    ck_assert_msg(model_build(&m, &f->p, &err) == 0, "%s: %s", err.place, err.text);
+    const struct psg_input_info *in = psg_program_input_info(f->p, 0);
+    f->size = psg_shape_size(&in->type.shape);
+    f->out_size = psg_shape_size(&psg_program_output_type(f->p)->shape);
+    ck_assert_int_le(f->size, SAMPLE_MAX);
+    psg_key_from_seed(4, &f->key);
+    ck_assert_int_eq(psg_rng_fill_uniform(&f->key, PSG_RNG_USER, 0, 0, 0, N * f->size, f->real,
+                                          NULL),
+                     0);
+    bool ids = in->type.dtype == PSG_I64;
+    for (int64_t i = 0; i < N * f->size; i++) {
+        f->ids[i] = ids ? (int64_t)(f->real[i] * (double)in->hi) : 0;
+        f->real[i] = 2 * f->real[i] - 1;
+    }
+    for (int i = 0; i < N; i++)
+        f->y[i] = i % 3;
+    f->column[0] = (struct psg_column){ .type = ids ? PSG_COL_I64 : PSG_COL_F64,
+                                        .data = ids ? (void *)f->ids : f->real,
+                                        .stride = (size_t)f->size * 8 };
+    f->column[1] = (struct psg_column){ .type = PSG_COL_I64, .data = f->y, .stride = 8 };
+    f->params = calloc((size_t)psg_program_param_size(f->p) + 1, sizeof *f->params);
+    psg_program_init_params(f->p, &f->key, f->params);
+}
+
+static void close_net(struct fixture *f)
+{
+    psg_program_free(f->p);
+    free(f->params);
+}
+
+static void run(struct fixture *f, enum psg_mode mode, const struct psg_grad_out *out)
+{
+    struct psg_plan_options o = { .mode = mode, .tile = 3 };
+    struct psg_plan *plan = NULL;
+    struct psg_error err = { 0 };
+    struct psg_records records = { .n = N, .column = f->column, .key = &f->key, .step = 1 };
+    ck_assert_msg(psg_plan_new(f->p, &o, &plan, &err) == 0, "%s: %s", err.place, err.text);
+    ck_assert_msg(psg_grad_sample(plan, f->params, &records, out, &err) == 0, "%s: %s", err.place,
+                  err.text);
+    psg_plan_free(plan);
+}
+
+/* rows[n, k] against (loss_n(w + h e_k) - loss_n(w - h e_k)) / 2h, and norms against rows. */
+static void check_rows(struct fixture *f, enum psg_mode mode)
+{
+    const double h = 1e-5, tolerance = 1e-6;
+    int64_t p = psg_program_trainable_size(f->p);
+    psg_real *rows = calloc((size_t)(N * p) + 1, sizeof *rows), up[N], down[N];
+    double sq[N], want = 0;
+    run(f, mode, &(struct psg_grad_out){ .rows = rows, .sqnorm = sq });
+    for (int64_t k = 0; k < p; k++) {
+        psg_real kept = f->params[k];
+        f->params[k] = kept + (psg_real)h;
+        run(f, PSG_MODE_HOOKS, &(struct psg_grad_out){ .loss = up });
+        f->params[k] = kept - (psg_real)h;
+        run(f, PSG_MODE_HOOKS, &(struct psg_grad_out){ .loss = down });
+        f->params[k] = kept;
+        for (int i = 0; i < N; i++)
+            ck_assert_double_eq_tol((double)rows[i * p + k],
+                                    (double)(up[i] - down[i]) / (2 * h), tolerance);
+    }
+    for (int i = 0; i < N; i++) {
+        want = 0;
+        for (int64_t k = 0; k < p; k++)
+            want += (double)rows[i * p + k] * (double)rows[i * p + k];
+        ck_assert_double_eq_tol(sq[i], want, 1e-10 * (1 + want));
+    }
+    free(rows);
+}
+
+#define LAYERS(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+static void check_all_modes(const char *input, const char *const *layers)
+{
+    struct fixture f;
+    open_net(&f, input, layers);
+    for (int mode = 0; mode < PSG_MODE_COUNT; mode++)
+        check_rows(&f, (enum psg_mode)mode);
+    close_net(&f);
+}
+
+START_TEST(conv_padding_mode_in_samplers_and_norms)
+{
+    check_all_modes("2x4x5", LAYERS("c conv2d out_channels=2 kernel_size=3 padding=1 "
+                                    "padding_mode=circular",
+                                    "f flatten", "l linear out_features=3"));
+    check_all_modes("2x4x5", LAYERS("c conv2d out_channels=2 kernel_size=3 padding=2,1 "
+                                    "padding_mode=reflect",
+                                    "f flatten", "l linear out_features=3"));
+    check_all_modes("2x6", LAYERS("c conv1d out_channels=2 kernel_size=3 padding=2 "
+                                  "padding_mode=replicate",
+                                  "f flatten", "l linear out_features=3"));
+}
+END_TEST
+
+START_TEST(padding_idx)
+{
+    struct fixture f;
+    const char *const *layers = LAYERS("e embedding num_embeddings=3 embedding_dim=2 "
+                                       "padding_idx=1",
+                                       "f flatten", "l linear out_features=3");
+    open_net(&f, "i64<3:5", layers);
+    int64_t p = psg_program_trainable_size(f.p);
+    psg_real *rows = calloc((size_t)(N * p), sizeof *rows);
+    for (int mode = 0; mode < PSG_MODE_COUNT; mode++) {
+        double sq[N];
+        run(&f, (enum psg_mode)mode, &(struct psg_grad_out){ .rows = rows, .sqnorm = sq });
+        for (int i = 0; i < N; i++) { /* row 1 of the table has no gradient, in rows and norms */
+            double want = 0;
+            for (int64_t k = 0; k < p; k++)
+                want += (double)rows[i * p + k] * (double)rows[i * p + k];
+            ck_assert(rows[i * p + 2] == 0 && rows[i * p + 3] == 0);
+            ck_assert_double_eq_tol(sq[i], want, 1e-10 * (1 + want));
+        }
+    }
+    free(rows);
+    close_net(&f);
+}
+END_TEST
+
+START_TEST(repeated_ids_in_a_bag)
+{
+    check_all_modes("i64<2:6", LAYERS("e embedding_bag num_embeddings=2 embedding_dim=3 mode=sum",
+                                      "l linear out_features=3"));
+    check_all_modes("i64<2:6", LAYERS("e embedding_bag num_embeddings=2 embedding_dim=3 mode=mean",
+                                      "l linear out_features=3"));
+}
+END_TEST
+
+START_TEST(bag_max)
+{
+    check_all_modes("i64<4:6", LAYERS("e embedding_bag num_embeddings=4 embedding_dim=3 mode=max",
+                                      "l linear out_features=3"));
+}
+END_TEST
+
+START_TEST(broadcast_position_ids)
+{
+    struct fixture f;
+    open_net(&f, "i64<5:5", LAYERS("e embedding num_embeddings=5 embedding_dim=2", "f flatten",
+                                   "l linear out_features=3"));
+    f.column[0].stride = 0; /* the same ids for every record */
+    for (int mode = 0; mode < PSG_MODE_COUNT; mode++)
+        check_rows(&f, (enum psg_mode)mode);
+    close_net(&f);
+}
+END_TEST
+
+START_TEST(layer_norm_without_bias)
+{
+    check_all_modes("3x4", LAYERS("n layer_norm normalized_shape=4 bias=false", "f flatten",
+                                  "l linear out_features=3"));
+}
+END_TEST
+
+/* Dropout belongs between the layers: with nearly everything dropped there, the last layer still
+ * answers from its biases; dropped after it, or inside the recurrence, it would be zero. */
+START_TEST(rnn_dropout_placement)
+{
+    struct fixture f;
+    psg_real out[N * 3];
+    open_net(&f, "4x2", LAYERS("r lstm hidden_size=3 num_layers=2 dropout=0.999999999999 "
+                               "return=last_hidden"));
+    run(&f, PSG_MODE_HOOKS, &(struct psg_grad_out){ .output = out });
+    for (int i = 0; i < N; i++)
+        for (int k = 0; k < 3; k++) {
+            ck_assert(out[i * 3 + k] != 0);
+            ck_assert(out[i * 3 + k] == out[k]); /* nothing of the input comes through */
+        }
+    close_net(&f);
+    check_all_modes("4x2", LAYERS("r gru hidden_size=3 num_layers=2 dropout=0.4",
+                                  "m mean dim=1,", "l linear out_features=3"));
+}
+END_TEST
+
+START_TEST(groups_are_not_mixed)
+{
+    check_all_modes("4x3x3", LAYERS("c conv2d out_channels=4 kernel_size=2 groups=4 bias=false",
+                                    "f flatten", "l linear out_features=3"));
+    check_all_modes("4x3x3", LAYERS("c conv2d out_channels=6 kernel_size=2 groups=2",
+                                    "f flatten", "l linear out_features=3"));
+}
+END_TEST
+
+/* A clip schedule moves the bound and the noise together, and ghost takes part. */
+START_TEST(clip_schedules_in_ghost)
+{
+    struct fixture f;
+    open_net(&f, "6", LAYERS("a linear out_features=4", "t tanh", "b linear out_features=3"));
+    struct psg_train_options o = {
+        .is_private = true,
+        .clipping = PSG_CLIP_FLAT,
+        .max_grad_norm = { .kind = PSG_SCHEDULE_EXPONENTIAL, .initial = 1, .gamma = 0.5,
+                           .period = 1 },
+        .noise_multiplier = { .initial = 1 },
+        .poisson = true,
+        .sample_rate = 0.7,
+        .expected_batch_size = 3,
+        .optimizer = psg_optimizer_defaults(PSG_SGD),
+        .lr = { .initial = 0.1 },
+    };
+    struct psg_trainer *t[2] = { NULL };
+    for (int i = 0; i < 2; i++) {
+        o.plan.mode = i ? PSG_MODE_GHOST : PSG_MODE_HOOKS;
+        ck_assert_int_eq(psg_trainer_new(f.p, &o, f.column, N, &f.key, &t[i], NULL), 0);
+    }
+    for (int step = 0; step < 6; step++) {
+        struct psg_step_report r[2];
+        for (int i = 0; i < 2; i++)
+            ck_assert_int_eq(psg_trainer_step(t[i], &r[i], NULL), 0);
+        ck_assert_double_eq_tol(r[1].max_grad_norm, pow(0.5, step), 1e-12);
+        ck_assert_int_eq(r[0].exact.n_clipped, r[1].exact.n_clipped);
+    }
+    for (int64_t k = 0; k < psg_program_param_size(f.p); k++)
+        ck_assert_double_eq_tol((double)psg_trainer_params(t[0])[k],
+                                (double)psg_trainer_params(t[1])[k], 1e-12);
+    psg_trainer_free(t[0]);
+    psg_trainer_free(t[1]);
+    close_net(&f);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("peers");
+    TCase *tc = tcase_create("peers");
+    tcase_set_timeout(tc, 120);
+    tcase_add_test(tc, conv_padding_mode_in_samplers_and_norms);
+    tcase_add_test(tc, padding_idx);
+    tcase_add_test(tc, repeated_ids_in_a_bag);
+    tcase_add_test(tc, bag_max);
+    tcase_add_test(tc, broadcast_position_ids);
+    tcase_add_test(tc, layer_norm_without_bias);
+    tcase_add_test(tc, rnn_dropout_placement);
+    tcase_add_test(tc, groups_are_not_mixed);
+    tcase_add_test(tc, clip_schedules_in_ghost);
+    suite_add_tcase(suite, tc);
+    return suite_run(suite);
+}
