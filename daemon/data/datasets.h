@@ -52,4 +52,22 @@ int datasets_change(struct datasets *datasets, const char *id,
                     const struct budget_change *change, const char *actor,
                     struct answer *answer, struct problem *p);
 
+/* ---- for jobs ---- */
+
+struct dataset_record {
+    int64_t num; /* order of registration */
+    char *id, *sha256, *owner;
+    struct dataset_spec *spec; /* complete: shape and nominal size are known */
+    int64_t n_train, n_test;   /* n_train is private */
+    int64_t created_at;
+};
+
+/* ERROR_REFUSED with PROBLEM_NOT_FOUND when there is none. */
+int datasets_find(struct datasets *datasets, enum store_side side, const char *id,
+                  struct dataset_record *record, struct problem *p);
+void dataset_record_clear(struct dataset_record *record);
+
+/* Descriptor of the folder that file names are relative to, or -1. */
+int datasets_root(const struct datasets *datasets);
+
 #endif

@@ -82,6 +82,7 @@ static const char *const steps[SCHEMA_VERSION] = {
     "CREATE TABLE events("
     " job TEXT NOT NULL, seq INTEGER NOT NULL, type INTEGER NOT NULL, data TEXT NOT NULL,"
     " PRIMARY KEY(job, seq)) WITHOUT ROWID;"
+    "CREATE INDEX events_eval ON events(job, seq) WHERE type = 3;" /* few among many steps */
 
     "CREATE TABLE artifacts("
     " job TEXT NOT NULL, name TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,"

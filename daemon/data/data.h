@@ -1,0 +1,62 @@
+/* One dataset in memory: records as libpsg's columns, and the digest that is its identity.
+ *
+ *   spec + files beneath the root (or the embedded digits) -> data_load -> struct data
+ *
+ * Data are read once and copied, so that a file that changes afterwards changes nothing. A struct
+ * data is immutable; any number of threads may read it. Nothing here touches the store. */
+#ifndef DAEMON_DATA_DATA_H
+#define DAEMON_DATA_DATA_H
+
+#include <stdint.h>
+
+#include "proto/dataset.h"
+#include "psg/plan.h"
+#include "psg/shape.h"
+
+enum data_split { DATA_TRAIN, DATA_TEST };
+
+struct data_part {
+    int64_t n;     /* records; private for the train split */
+    void *inputs;  /* [n, record_size] of input_type */
+    void *labels;  /* [n] int64 or float */
+};
+
+struct data {
+    struct psg_type input;            /* of one record, as the program sees it */
+    enum psg_column_type input_type;  /* in memory: U8, F32 or I32 */
+    enum psg_column_type label_type;  /* I64: class numbers; F32: real targets */
+    int64_t record_size;              /* elements */
+    double scale, shift;              /* value * scale + shift */
+    struct data_part part[2];         /* by enum data_split */
+    uint8_t sha256[32];               /* of the train split's content */
+};
+
+/* Fills what an embedded dataset's spec leaves open: its shape, classes and so on. */
+void data_complete_spec(struct dataset_spec *spec);
+
+/* What programs see of one record: known from the spec alone when inputs.shape is given;
+ * otherwise (n_shape 0) of rank 0, until the data are loaded. */
+struct psg_type data_input_type(const struct dataset_spec *spec);
+
+/* root: descriptor of the folder that file names are relative to, or -1. 0 or ERROR_REFUSED. */
+int data_load(const struct dataset_spec *spec, int root, struct data **datap,
+              struct problem *p);
+struct data *data_free(struct data *data);
+void data_freep(struct data **datap);
+
+/* Columns of a program with inputs (input, target). */
+void data_columns(const struct data *data, enum data_split split, struct psg_column column[2]);
+
+/* The count rounded to two digits: 1442 -> 1400. */
+int64_t data_round_size(int64_t n);
+
+/* SHA-256 of the sorted SHA-256s of the records, so that neither order nor file format matters. */
+int data_digest(const struct data *data, const struct data_part *part, uint8_t sha256[32],
+                struct problem *p);
+
+/* ---- sources; each fills data->part and what describes it ---- */
+int data_load_digits(struct data *data, struct problem *p);
+int data_load_files(const struct dataset_spec *spec, int root, struct data *data,
+                    struct problem *p);
+
+#endif
