@@ -1,0 +1,170 @@
+#include "run/artifact.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "proto/text.h"
+#include "psg/formats.h"
+
+static int save_text(const struct run_spec *spec, const char *name, const char *text, size_t n,
+                     struct artifact_info *info)
+{
+    unsigned char sha[32];
+    int r = env_write_file(spec->env, spec->dir, name, text, n, 0640);
+    if (r < 0)
+        return r;
+    crypto_hash_sha256(sha, (const unsigned char *)text, n);
+    *info = (struct artifact_info){ .name = name, .bytes = (int64_t)n };
+    sodium_bin2hex(info->sha256, sizeof info->sha256, sha, sizeof sha);
+    return 0;
+}
+
+/* ---- model ---- */
+
+static int digest_file(const struct run_spec *spec, struct artifact_info *info)
+{
+    int fd = spec->env->open(spec->env, spec->dir, info->name, O_RDONLY | O_NOFOLLOW, 0);
+    if (fd < 0)
+        return fd;
+    crypto_hash_sha256_state h;
+    unsigned char buf[65536], sha[32];
+    ssize_t got;
+    crypto_hash_sha256_init(&h);
+    while ((got = read(fd, buf, sizeof buf)) > 0) {
+        crypto_hash_sha256_update(&h, buf, (unsigned long long)got);
+        info->bytes += got;
+    }
+    int r = got < 0 ? -errno : 0;
+    close(fd);
+    crypto_hash_sha256_final(&h, sha);
+    sodium_bin2hex(info->sha256, sizeof info->sha256, sha, sizeof sha);
+    return r;
+}
+
+int artifact_model(const struct run_spec *spec, struct psg_trainer *trainer,
+                   struct artifact_info *info)
+{
+    int n = psg_program_n_params(spec->program);
+    _cleanup_free_ struct psg_safetensors_item *item = calloc((size_t)n + 1, sizeof *item);
+    if (!item)
+        return -ENOMEM;
+    const psg_real *params = psg_trainer_params(trainer);
+    for (int i = 0; i < n; i++) {
+        const struct psg_param_info *p = psg_program_param(spec->program, i);
+        item[i].name = p->name;
+        item[i].array = psg_array_of_real(&p->shape, params + p->offset);
+    }
+    const struct psg_safetensors_meta meta[] = { { "format", "pt" }, { "dpsgd_job", spec->id } };
+    char path[64];
+    struct psg_error err;
+    *info = (struct artifact_info){ .name = "model.safetensors" };
+    snprintf(path, sizeof path, "/proc/self/fd/%d/%s", spec->dir, info->name);
+    errno = 0;
+    if (psg_safetensors_write(path, item, (size_t)n, meta, 2, &err) < 0)
+        return err.status == PSG_E_NOMEM ? -ENOMEM : errno == ENOSPC ? -ENOSPC : -EIO;
+    int r = env_sync_dir(spec->env, spec->dir);
+    return r ? r : digest_file(spec, info);
+}
+
+/* ---- texts ---- */
+
+static void put_real(FILE *out, double value, const char *absent)
+{
+    char buf[PROTO_REAL_MAX];
+    fputs(isfinite(value) ? proto_real_text(value, buf) : absent, out);
+}
+
+static int close_text(const struct run_spec *spec, FILE *out, char **textp, const size_t *np,
+                      const char *name, struct artifact_info *info)
+{
+    bool failed = ferror(out) != 0;
+    failed |= fclose(out) != 0;
+    int r = failed ? -ENOMEM : save_text(spec, name, *textp, *np, info);
+    free(*textp);
+    return r;
+}
+
+int artifact_metrics(const struct run_spec *spec, const struct metrics *metrics,
+                     struct artifact_info *info)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+    if (!out)
+        return -ENOMEM;
+    fputs("step,loss,clip_fraction,lr,epsilon,eval_loss,eval_accuracy\n", out);
+    for (int64_t i = 0; i < metrics->n; i++) {
+        const struct metric *m = &metrics->line[i];
+        const double value[] = { m->loss,    m->clip_fraction, m->lr,
+                                 m->epsilon, m->eval_loss,     m->eval_accuracy };
+        fprintf(out, "%lld", (long long)m->step);
+        for (size_t k = 0; k < sizeof value / sizeof *value; k++) {
+            fputc(',', out);
+            put_real(out, value[k], "");
+        }
+        fputc('\n', out);
+    }
+    return close_text(spec, out, &text, &n, "metrics.csv", info);
+}
+
+static void put_member(FILE *out, const char *name, double value)
+{
+    fprintf(out, ", \"%s\": ", name);
+    put_real(out, value, "null");
+}
+
+static const char *clipping_name(enum psg_clipping clipping)
+{
+    switch (clipping) {
+    case PSG_CLIP_FLAT: return "flat";
+    case PSG_CLIP_PER_LAYER: return "per_layer";
+    case PSG_CLIP_PER_GROUP: return "per_group";
+    case PSG_CLIP_ADAPTIVE: return "adaptive";
+    case PSG_CLIP_AUTO_S:
+    case PSG_CLIP_AUTO_V: return "automatic";
+    }
+    return "";
+}
+
+int artifact_privacy(const struct run_spec *spec, double epsilon, struct artifact_info *info)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+    if (!out)
+        return -ENOMEM;
+    const struct psg_train_options *o = &spec->options;
+    fprintf(out, "{\"job\": \"%s\", \"dataset\": \"%s\", \"dataset_sha256\": \"%s\"", spec->id,
+            spec->dataset_id, spec->dataset_sha256);
+    fprintf(out, ", \"private\": %s, \"steps\": %lld", spec->is_private ? "true" : "false",
+            (long long)spec->steps);
+    if (spec->is_private) {
+        put_member(out, "epsilon", epsilon);
+        put_member(out, "delta", spec->delta);
+        fprintf(out, ", \"accountant\": \"%s\"", psg_accountant_kind_name(spec->accountant));
+        put_member(out, "noise_multiplier", spec->noise_multiplier);
+        put_member(out, "sample_rate", spec->sample_rate);
+        put_member(out, "expected_batch_size", o->expected_batch_size);
+        fprintf(out, ", \"poisson_sampling\": %s, \"clipping\": \"%s\"",
+                spec->poisson_sampling ? "true" : "false", clipping_name(o->clipping));
+        if (o->clipping != PSG_CLIP_PER_LAYER && o->clipping != PSG_CLIP_PER_GROUP)
+            put_member(out, "max_grad_norm", o->max_grad_norm.initial);
+        fprintf(out, ", \"neighbouring\": \"add_or_remove_one\", \"telemetry\": \"%s\"",
+                telemetry_policy_name(spec->telemetry));
+        put_member(out, "telemetry_share", o->telemetry_share);
+    }
+    fputs("}\n", out);
+    return close_text(spec, out, &text, &n, "privacy.json", info);
+}
+
+int artifact_job(const struct run_spec *spec, struct artifact_info *info)
+{
+    return save_text(spec, "job.json", spec->json, strlen(spec->json), info);
+}
