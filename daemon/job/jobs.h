@@ -33,7 +33,7 @@ enum { JOBS_ID_SIZE = 31 };
 
 struct jobs_config {
     int cores;       /* threads for training, shared by the running jobs; >= 1 */
-    int max_running; /* jobs at once; >= 1 */
+    int max_running; /* jobs at once; 0: none is started */
     uint64_t max_queued_per_owner; /* not yet terminal; 0: no limit */
     uint64_t memory_bytes;         /* one plan's limit; 0: no limit */
     double step_events_per_s;      /* 0: every step */

@@ -214,7 +214,7 @@ START_TEST(a_connection_serves_many_requests)
              "GET /version HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n",
              f.token);
     ck_assert(raw_puts(fd, text)); /* all at once */
-    raw_read(fd, buf, sizeof buf, "\"dpsgd\"", 10000);
+    raw_read(fd, buf, sizeof buf, "\"name\":\"dpsgd\"", 10000);
     ck_assert_ptr_nonnull(strstr(buf, "HTTP/1.1 200"));
     ck_assert_ptr_nonnull(strstr(buf, "HTTP/1.1 404"));
     ck_assert_ptr_nonnull(strstr(buf, "HTTP/1.1 401"));

@@ -1,0 +1,48 @@
+/* What a job would be, take and cost: a pure function of the spec, the dataset's public
+ * description and the limits. The dry run and the real run use the same plan. */
+#ifndef DAEMON_JOB_PLAN_H
+#define DAEMON_JOB_PLAN_H
+
+#include <stdbool.h>
+
+#include "ledger/filter.h"
+#include "proto/dataset.h"
+#include "proto/job_spec.h"
+#include "proto/plan.h"
+#include "psg/accountant.h"
+#include "psg/train.h"
+
+struct plan_limits {
+    int n_threads;
+    uint64_t memory_bytes; /* 0: none */
+};
+
+struct plan {
+    struct psg_program *program;
+    struct psg_train_options options; /* point into the plan */
+    struct psg_plan *compiled;        /* buffers and routes; for the dry run's table */
+    int *group;                       /* owned, as the next two */
+    double *group_norm;
+    double *lr_list;
+
+    bool is_private;
+    enum psg_accountant_kind accountant;
+    int64_t steps, steps_per_epoch;
+    double sample_rate;
+    double noise_multiplier; /* 0 without privacy */
+    double delta;            /* NAN without privacy */
+    double epsilon;          /* of all steps; NAN: none holds */
+    struct filter_cost cost; /* what the ledger reserves */
+    int64_t memory_bytes;
+    bool not_amplified; /* poisson_sampling is off */
+    enum telemetry_policy telemetry;
+    double loss_bound;
+};
+
+/* dataset: complete (datasets_find). 0 or ERROR_REFUSED. Free with plan_free(). */
+int plan_make(const struct job_spec *spec, const struct dataset_spec *dataset, double delta,
+              const struct plan_limits *limits, struct plan **planp, struct problem *p);
+struct plan *plan_free(struct plan *plan);
+void plan_freep(struct plan **planp);
+
+#endif
