@@ -174,9 +174,7 @@ char *read_file(const char *path, size_t *n)
 
 void http_submit(const struct fixture *f, char *id, size_t size)
 {
-    char path[512];
-    snprintf(path, sizeof path, "%s/JobSpec.minimal.json", getenv("PROTO_EXAMPLES"));
-    char *body = read_file(path, NULL);
+    char *body = read_file(getenv("JOB_FILE"), NULL);
     struct reply reply = http(f, "POST", "/jobs", body, NULL);
     ck_assert_msg(reply.status == 201, "%ld %s", reply.status, reply.body);
     snprintf(id, size, "%s", reply_text(&reply, "id"));

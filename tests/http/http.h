@@ -44,7 +44,7 @@ void http_token(const struct fixture *f, const char *owner, const char *role, ch
 /* Whole file; freed by the caller. */
 char *read_file(const char *path, size_t *n);
 
-/* Submits proto/examples/JobSpec.minimal.json; its id. */
+/* Submits job.json, which costs next to nothing; its id. */
 void http_submit(const struct fixture *f, char *id, size_t size);
 
 /* ---- raw bytes ---- */

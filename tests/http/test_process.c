@@ -149,6 +149,39 @@ START_TEST(print_config_shows_values_and_origins)
 }
 END_TEST
 
+/* Without the "#" before its keys, the sample is what --print-config prints: all of the keys,
+ * with their defaults. */
+START_TEST(the_sample_configuration_has_every_key)
+{
+    char path[128], line[512], text[32768];
+    int n = 0, printed = 0;
+    fixture_prepare(&f, "");
+    snprintf(path, sizeof path, "%s/dpsgd.conf", f.dir);
+    FILE *in = fopen(getenv("SAMPLE_CONFIG"), "r"), *out = fopen(path, "w");
+    ck_assert(in != NULL && out != NULL);
+    while (fgets(line, sizeof line, in) != NULL) {
+        bool key = line[0] == '#' && line[1] != ' ' && strchr(line, '=') != NULL;
+        fputs(line + key, out);
+        n += key;
+    }
+    fclose(in);
+    fclose(out);
+    const char *const check[] = { "--config", path, "--print-config", NULL };
+    const char *const defaults[] = { "--print-config", NULL };
+    static char own[32768];
+    ck_assert_msg(fixture_exec(check, text, sizeof text) == 0, "%s", text);
+    ck_assert_int_eq(fixture_exec(defaults, own, sizeof own), 0);
+    char *save = NULL;
+    for (char *key = strtok_r(own, "\n", &save); key != NULL; key = strtok_r(NULL, "\n", &save)) {
+        if (key[0] == '#' || key[0] == '[')
+            continue;
+        printed++;
+        ck_assert_msg(strstr(text, key) != NULL, "the sample has another %s", key);
+    }
+    ck_assert_int_eq(n, printed);
+}
+END_TEST
+
 START_TEST(mode_none_asks_for_nothing)
 {
     fixture_start(&f, "[Auth]\nMode=none\n[Run]\nMaxRunning=0\n");
@@ -287,6 +320,7 @@ int main(void)
                         (int)(sizeof configs / sizeof configs[0]));
     tcase_add_test(tc, open_doors_do_not_start);
     tcase_add_test(tc, print_config_shows_values_and_origins);
+    tcase_add_test(tc, the_sample_configuration_has_every_key);
     tcase_add_test(tc, mode_none_asks_for_nothing);
     tcase_add_test(tc, sighup_reloads_limits);
     tcase_add_test(tc, the_service_manager_is_kept_informed);

@@ -262,17 +262,15 @@ START_TEST(bad_submissions_are_told_where)
 }
 END_TEST
 
-static char *minimal(void)
+static char *example(void)
 {
-    char path[512];
-    snprintf(path, sizeof path, "%s/JobSpec.minimal.json", getenv("PROTO_EXAMPLES"));
-    return read_file(path, NULL);
+    return read_file(getenv("JOB_FILE"), NULL);
 }
 
 START_TEST(a_job_from_submission_to_deletion)
 {
     char path[128], id[64];
-    char *body = minimal();
+    char *body = example();
     struct reply r = http(&f, "POST", "/jobs", body, NULL);
     ck_assert_msg(r.status == 201, "%s", r.body);
     snprintf(id, sizeof id, "%s", reply_text(&r, "id"));
@@ -320,7 +318,7 @@ END_TEST
 
 START_TEST(a_dry_run_reserves_nothing)
 {
-    char *body = minimal();
+    char *body = example();
     struct reply before = http(&f, "GET", "/datasets/digits/budget", NULL, NULL);
     struct reply r = http(&f, "POST", "/jobs?dry_run=true", body, NULL);
     ck_assert_msg(r.status == 200, "%s", r.body);
@@ -337,9 +335,26 @@ START_TEST(a_dry_run_reserves_nothing)
 }
 END_TEST
 
+START_TEST(the_examples_would_run)
+{
+    static const char *const names[] = { "digits-linear", "digits-cnn" };
+    char path[512];
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s.json", getenv("JOB_FILES"), names[i]);
+        char *body = read_file(path, NULL);
+        struct reply r = http(&f, "POST", "/jobs?dry_run=true", body, NULL);
+        ck_assert_msg(r.status == 200, "%s: %s", names[i], r.body);
+        ck_assert(json_is_true(json_object_get(r.json, "fits")));
+        ck_assert_double_le(json_number_value(json_object_get(r.json, "epsilon")), 3);
+        reply_free(&r);
+        free(body);
+    }
+}
+END_TEST
+
 START_TEST(an_idempotency_key_submits_once)
 {
-    char id[64], *body = minimal();
+    char id[64], *body = example();
     struct reply r = http(&f, "POST", "/jobs", body, HEADERS("Idempotency-Key: k-1"));
     ck_assert_int_eq(r.status, 201);
     snprintf(id, sizeof id, "%s", reply_text(&r, "id"));
@@ -364,7 +379,7 @@ START_TEST(lists_have_pages)
 {
     char id[3][64], next[256], header[128], path[256];
     http_token(&f, "pager", "submitter", header, sizeof header);
-    char *body = minimal();
+    char *body = example();
     for (int i = 0; i < 3; i++) {
         struct reply r = http(&f, "POST", "/jobs", body, HEADERS(header));
         ck_assert_msg(r.status == 201, "%s", r.body);
@@ -602,6 +617,7 @@ int main(void)
     tcase_add_test(tc, bad_submissions_are_told_where);
     tcase_add_test(tc, a_job_from_submission_to_deletion);
     tcase_add_test(tc, a_dry_run_reserves_nothing);
+    tcase_add_test(tc, the_examples_would_run);
     tcase_add_test(tc, an_idempotency_key_submits_once);
     tcase_add_test(tc, lists_have_pages);
     tcase_add_test(tc, a_submitter_sees_its_own_jobs_only);
