@@ -89,6 +89,17 @@ int64_t op_conv_scratch(const struct psg_conv *conv)
 }
 
 /* ---- call ---- */
+void op_set_done(const struct psg_call *c, bool done)
+{
+    if (!c->be->device_memory)
+        c->saved_i64[0] = done;
+}
+
+bool op_is_done(const struct psg_call *c)
+{
+    return !c->be->device_memory && c->saved_i64[0] == 1;
+}
+
 void op_binary(const struct psg_backend *be, enum psg_binary f, int64_t n, const psg_real *a,
                const psg_real *b, psg_real *y)
 {
@@ -258,11 +269,14 @@ psg_value op_g_max_first(struct psg_lower *l, psg_value v, int axis)
 psg_value op_g_softmax(struct psg_lower *l, psg_value v, int axis, bool log)
 {
     struct psg_graph *g = l->g;
-    /* the shift by the maximum changes nothing but the range of exp */
+    /* the shift by the maximum changes nothing but the range of exp; a row of -inf stays as it is */
+    psg_value zero = psg_g_scalar(g, 0);
     psg_value top = op_g_unsqueeze(l, psg_g_reduce(g, PSG_REDUCE_MAX, v, 1u << axis), axis);
-    psg_value x = psg_g_sub(g, v, top);
+    psg_value none = psg_g_binary(g, PSG_EQ, top, psg_g_scalar(g, -INFINITY));
+    psg_value x = psg_g_sub(g, v, psg_g_select(g, none, zero, psg_g_detach(g, top)));
     psg_value e = psg_g_exp(g, x);
     psg_value sum = op_g_unsqueeze(l, psg_g_sum(g, e, 1u << axis), axis);
+    sum = psg_g_add(g, sum, none);
     if (log)
         return psg_g_sub(g, x, psg_g_log(g, sum));
     return psg_g_div(g, e, sum);

@@ -199,8 +199,7 @@ void rnn_forward(const struct psg_call *c)
         last_states(c, &s, 0, g->ho, false, c->out[1]);
     if (g->ret == RETURN_ALL && g->cell == LSTM)
         last_states(c, &s, 0, g->h, true, c->out[2]);
-    if (!c->be->device_memory)
-        c->saved_i64[0] = 0;
+    op_set_done(c, false);
 }
 
 /* ---- backward through time ---- */
@@ -274,8 +273,7 @@ static void through_time(const struct psg_call *c)
             drop(c, &s, layer, dx);
         dseq = dx;
     }
-    if (!c->be->device_memory)
-        c->saved_i64[0] = 1;
+    op_set_done(c, true);
 }
 
 void rnn_backward(const struct psg_call *c)
@@ -288,7 +286,7 @@ void rnn_backward(const struct psg_call *c)
  * what it left. */
 static void need_unit_gradients(const struct psg_call *c)
 {
-    if (c->n > 0 && (c->be->device_memory || c->saved_i64[0] == 0)) {
+    if (c->n > 0 && !op_is_done(c)) {
         struct psg_call again = *c;
         again.din = NULL;
         through_time(&again);
