@@ -9,6 +9,7 @@
 #include "base/error.h"
 
 static const int64_t digits_shape[] = { 1, 8, 8 };
+static const double digits_mean = 1;
 
 void data_complete_spec(struct dataset_spec *spec)
 {
@@ -18,8 +19,12 @@ void data_complete_spec(struct dataset_spec *spec)
         .kind = DATASET_IMAGE, .dtype = DATASET_U8, .n_shape = 3, .shape = digits_shape
     };
     spec->classes = 10;
-    if (spec->normalize.divide_by == 1 && !spec->normalize.n_mean && !spec->normalize.n_std)
-        spec->normalize.divide_by = 16;
+    if (spec->normalize.divide_by == 1 && !spec->normalize.n_mean && !spec->normalize.n_std) {
+        /* 0 to 16 becomes -1 to 1 */
+        spec->normalize.divide_by = 8;
+        spec->normalize.mean = &digits_mean;
+        spec->normalize.n_mean = 1;
+    }
     spec->test_split = SPLIT_PUBLIC;
 }
 

@@ -27,7 +27,7 @@ struct fault_file {
 static struct {
     pthread_mutex_t lock;
     enum fault_mode mode;
-    uint64_t n, count, random;
+    uint64_t n, count, random, asked;
     int64_t clock_ms;
     struct fault_file *files[FAULT_FILES];
     bool unsynced[FAULT_FDS];
@@ -312,7 +312,10 @@ static int vfs_delete(sqlite3_vfs *vfs, const char *name, int sync_dir)
 static uint64_t fault_monotonic_ns(const struct env *env)
 {
     (void)env;
-    return (uint64_t)fault.clock_ms * 1000000u;
+    pthread_mutex_lock(&fault.lock);
+    uint64_t now = ++fault.asked * UINT64_C(1000000000);
+    pthread_mutex_unlock(&fault.lock);
+    return now;
 }
 
 static int64_t fault_realtime_ms(const struct env *env)

@@ -22,7 +22,8 @@ enum fault_mode {
     FAULT_CUT   /* the power goes off at the n-th operation */
 };
 
-/* The environment; its clock stands still until fault_clock() moves it. */
+/* The environment. Its calendar stands still until fault_clock() moves it; its monotonic clock
+ * goes on by a second each time it is asked. */
 const struct env *fault_env(void);
 
 /* Starts counting at 1 again; seed selects what a power cut keeps. */
