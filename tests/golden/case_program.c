@@ -138,6 +138,9 @@ static int set_missing_roles(struct psg_attrs *a, const char *op, const json_t *
         if (op[0] == 'l' && !json_object_get(params, "bias"))
             return psg_attrs_bool(a, "bias", false);
     }
+    /* the reference has none; ours has PyTorch's default, 0.1 */
+    if (strcmp(op, "transformer_encoder_layer") == 0)
+        return psg_attrs_real(a, "dropout", 0);
     return 0;
 }
 
