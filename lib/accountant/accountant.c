@@ -2,24 +2,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "accountant/accountant.h"
 #include "accountant/check.h"
+#include "accountant/prv.h"
 #include "accountant/rdp.h"
 #include "base/cleanup.h"
 
 struct psg_accountant {
     enum psg_accountant_kind kind;
     struct psg_dp_event *event;      /* one per (sample_rate, noise_multiplier) */
-    double (*rdp)[PSG_RDP_N_ORDERS]; /* one step of event[i]; rdp accountant only */
+    double (*rdp)[PSG_RDP_N_ORDERS]; /* one step of event[i]; not for gdp */
     size_t n_events, capacity;
     size_t run;                       /* the event of the last compose */
     int64_t run_steps;                /* its steps since another one was composed */
     double settled[PSG_RDP_N_ORDERS]; /* total of everything before that run */
     double order[PSG_RDP_N_ORDERS];
+    struct prv_cache *prv;
 };
 
 static const char *const kind_name[] = {
     [PSG_ACCOUNTANT_RDP] = "rdp",
     [PSG_ACCOUNTANT_GDP] = "gdp",
+    [PSG_ACCOUNTANT_PRV] = "prv",
 };
 enum { N_KINDS = sizeof kind_name / sizeof kind_name[0] };
 
@@ -52,6 +56,11 @@ int psg_accountant_new(enum psg_accountant_kind kind, struct psg_accountant **ac
         return psg_fail(err, PSG_E_NOMEM, "accountant", "out of memory");
     acc->kind = kind;
     psg_rdp_orders(acc->order);
+    acc->prv = kind == PSG_ACCOUNTANT_PRV ? prv_cache_new() : NULL;
+    if (kind == PSG_ACCOUNTANT_PRV && !acc->prv) {
+        free(acc);
+        return psg_fail(err, PSG_E_NOMEM, "accountant", "out of memory");
+    }
     *accp = acc;
     return 0;
 }
@@ -61,6 +70,7 @@ struct psg_accountant *psg_accountant_free(struct psg_accountant *acc)
     if (acc) {
         free(acc->event);
         free(acc->rdp);
+        prv_cache_free(acc->prv);
         free(acc);
     }
     return NULL;
@@ -87,12 +97,12 @@ static int accountant_grow(struct psg_accountant *acc, struct psg_error *err)
     if (event)
         acc->event = event;
     void *rdp = acc->rdp;
-    if (event && acc->kind == PSG_ACCOUNTANT_RDP) {
+    if (event && acc->kind != PSG_ACCOUNTANT_GDP) {
         rdp = reallocarray(acc->rdp, capacity, sizeof acc->rdp[0]);
         if (rdp)
             acc->rdp = rdp;
     }
-    if (!event || (acc->kind == PSG_ACCOUNTANT_RDP && !rdp))
+    if (!event || (acc->kind != PSG_ACCOUNTANT_GDP && !rdp))
         return psg_fail(err, PSG_E_NOMEM, "accountant", "out of memory");
     acc->capacity = capacity;
     return 0;
@@ -116,7 +126,7 @@ static int accountant_find(struct psg_accountant *acc, double q, double s, size_
         return r;
     size_t i = acc->n_events++;
     acc->event[i] = (struct psg_dp_event){ q, s, 0 };
-    if (acc->kind == PSG_ACCOUNTANT_RDP)
+    if (acc->kind != PSG_ACCOUNTANT_GDP)
         for (int k = 0; k < PSG_RDP_N_ORDERS; k++)
             acc->rdp[i][k] = rdp_step(q, s, acc->order[k]);
     *indexp = i;
@@ -137,7 +147,7 @@ int psg_accountant_compose(struct psg_accountant *acc, const struct psg_dp_event
     if (__builtin_add_overflow(acc->event[i].steps, event->steps, &steps))
         return psg_fail(err, PSG_E_RANGE, "steps", "more steps than a 64-bit number holds");
     if (i != acc->run) {
-        if (acc->kind == PSG_ACCOUNTANT_RDP && acc->run_steps > 0)
+        if (acc->kind != PSG_ACCOUNTANT_GDP && acc->run_steps > 0)
             for (int k = 0; k < PSG_RDP_N_ORDERS; k++)
                 acc->settled[k] += (double)acc->run_steps * acc->rdp[acc->run][k];
         acc->run = i;
@@ -156,26 +166,54 @@ static void accountant_rdp(const struct psg_accountant *acc, double rdp[PSG_RDP_
             rdp[k] += (double)acc->run_steps * acc->rdp[acc->run][k];
 }
 
-int psg_accountant_epsilon(struct psg_accountant *acc, double delta,
-                           struct psg_dp_epsilon *out, struct psg_error *err)
+/* Puts a tight answer over the Renyi one, which stays where no grid could be had or where
+ * it is the smaller bound. */
+static int prv_over_rdp(int r, const struct prv_answer *tight, double *answerp,
+                        struct psg_dp_epsilon *out)
+{
+    if (r == PSG_E_UNSUPPORTED)
+        return 0;
+    if (r)
+        return r;
+    if (tight->upper <= *answerp) {
+        *answerp = tight->upper;
+        out->method = PSG_ACCOUNTANT_PRV;
+        out->order = 0;
+    }
+    out->lower = fmin(tight->lower, *answerp);
+    out->estimate = fmin(tight->estimate, *answerp);
+    return 0;
+}
+
+int accountant_epsilon(struct psg_accountant *acc, double delta, bool with_lower,
+                       struct psg_dp_epsilon *out, struct psg_error *err)
 {
     int r = check_delta(delta, err);
     if (r)
         return r;
-    *out = (struct psg_dp_epsilon){ .delta = delta, .method = acc->kind };
-    double rdp[PSG_RDP_N_ORDERS], mu;
-    switch (acc->kind) {
-    case PSG_ACCOUNTANT_RDP:
-        accountant_rdp(acc, rdp);
-        out->epsilon =
-            psg_rdp_epsilon(PSG_RDP_N_ORDERS, acc->order, rdp, delta, &out->order);
-        return 0;
-    case PSG_ACCOUNTANT_GDP:
+    *out = (struct psg_dp_epsilon){ .delta = delta, .method = PSG_ACCOUNTANT_RDP };
+    if (acc->kind == PSG_ACCOUNTANT_GDP) {
+        double mu;
         r = psg_gdp_mu(acc->event, acc->n_events, &mu, err);
-        out->epsilon = r ? INFINITY : psg_gdp_epsilon(mu, delta);
+        out->method = PSG_ACCOUNTANT_GDP;
+        out->epsilon = out->estimate = r ? INFINITY : psg_gdp_epsilon(mu, delta);
         return r;
     }
-    return psg_fail(err, PSG_E_INVALID, "accountant", "unknown accountant");
+    double rdp[PSG_RDP_N_ORDERS];
+    accountant_rdp(acc, rdp);
+    out->epsilon = psg_rdp_epsilon(PSG_RDP_N_ORDERS, acc->order, rdp, delta, &out->order);
+    out->estimate = out->epsilon;
+    if (acc->kind == PSG_ACCOUNTANT_RDP)
+        return 0;
+    struct prv_answer tight;
+    r = prv_epsilon(acc->prv, acc->event, acc->n_events, delta, with_lower, &tight, err);
+    return prv_over_rdp(r, &tight, &out->epsilon, out);
+}
+
+int psg_accountant_epsilon(struct psg_accountant *acc, double delta,
+                           struct psg_dp_epsilon *out, struct psg_error *err)
+{
+    return accountant_epsilon(acc, delta, true, out, err);
 }
 
 int psg_accountant_delta(struct psg_accountant *acc, double epsilon,
@@ -184,19 +222,23 @@ int psg_accountant_delta(struct psg_accountant *acc, double epsilon,
     int r = check_epsilon(epsilon, err);
     if (r)
         return r;
-    *out = (struct psg_dp_epsilon){ .epsilon = epsilon, .method = acc->kind };
-    double rdp[PSG_RDP_N_ORDERS], mu;
-    switch (acc->kind) {
-    case PSG_ACCOUNTANT_RDP:
-        accountant_rdp(acc, rdp);
-        out->delta = psg_rdp_delta(PSG_RDP_N_ORDERS, acc->order, rdp, epsilon, &out->order);
-        return 0;
-    case PSG_ACCOUNTANT_GDP:
+    *out = (struct psg_dp_epsilon){ .epsilon = epsilon, .method = PSG_ACCOUNTANT_RDP };
+    if (acc->kind == PSG_ACCOUNTANT_GDP) {
+        double mu;
         r = psg_gdp_mu(acc->event, acc->n_events, &mu, err);
-        out->delta = r ? 1 : psg_gdp_delta(mu, epsilon);
+        out->method = PSG_ACCOUNTANT_GDP;
+        out->delta = out->estimate = r ? 1 : psg_gdp_delta(mu, epsilon);
         return r;
     }
-    return psg_fail(err, PSG_E_INVALID, "accountant", "unknown accountant");
+    double rdp[PSG_RDP_N_ORDERS];
+    accountant_rdp(acc, rdp);
+    out->delta = psg_rdp_delta(PSG_RDP_N_ORDERS, acc->order, rdp, epsilon, &out->order);
+    out->estimate = out->delta;
+    if (acc->kind == PSG_ACCOUNTANT_RDP)
+        return 0;
+    struct prv_answer tight;
+    r = prv_delta(acc->prv, acc->event, acc->n_events, epsilon, &tight, err);
+    return prv_over_rdp(r, &tight, &out->delta, out);
 }
 
 static int accountant_of(enum psg_accountant_kind kind, const struct psg_dp_event *event,
@@ -215,13 +257,20 @@ static int accountant_of(enum psg_accountant_kind kind, const struct psg_dp_even
     return 0;
 }
 
+int dp_epsilon(enum psg_accountant_kind kind, const struct psg_dp_event *event,
+               size_t n_events, double delta, bool with_lower, struct psg_dp_epsilon *out,
+               struct psg_error *err)
+{
+    _cleanup_(accountant_freep) struct psg_accountant *acc = NULL;
+    int r = accountant_of(kind, event, n_events, &acc, err);
+    return r ? r : accountant_epsilon(acc, delta, with_lower, out, err);
+}
+
 int psg_dp_epsilon(enum psg_accountant_kind kind, const struct psg_dp_event *event,
                    size_t n_events, double delta, struct psg_dp_epsilon *out,
                    struct psg_error *err)
 {
-    _cleanup_(accountant_freep) struct psg_accountant *acc = NULL;
-    int r = accountant_of(kind, event, n_events, &acc, err);
-    return r ? r : psg_accountant_epsilon(acc, delta, out, err);
+    return dp_epsilon(kind, event, n_events, delta, true, out, err);
 }
 
 int psg_dp_delta(enum psg_accountant_kind kind, const struct psg_dp_event *event,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "accountant/accountant.h"
 #include "accountant/check.h"
 #include "base/cleanup.h"
 
@@ -48,8 +49,8 @@ static int question_ask(struct question *qn, const struct psg_dp_event *event,
                         struct psg_dp_epsilon *out, struct psg_error *err)
 {
     qn->event[qn->n_events - 1] = *event;
-    return psg_dp_epsilon(qn->target->kind, qn->event, qn->n_events, qn->target->delta, out,
-                          err);
+    return dp_epsilon(qn->target->kind, qn->event, qn->n_events, qn->target->delta, false,
+                      out, err);
 }
 
 /* A pair of powers of two around the answer: epsilon(*lo) > target >= epsilon(*hi). */
@@ -149,9 +150,12 @@ int psg_dp_noise_multiplier(const struct psg_dp_target *target, double sample_ra
         }
     }
     *noise_multiplierp = hi;
-    if (out)
-        *out = at_hi;
-    return 0;
+    if (!out)
+        return 0;
+    qn.event[qn.n_events - 1].noise_multiplier = hi;
+    r = psg_dp_epsilon(target->kind, qn.event, qn.n_events, target->delta, out, err);
+    out->epsilon = fmin(out->epsilon, at_hi.epsilon); /* both are bounds */
+    return r;
 }
 
 int psg_dp_steps_that_fit(const struct psg_dp_target *target, double sample_rate,

@@ -1,4 +1,4 @@
-/* Accountants against tables from other libraries: oracle_accounting [DIR].
+/* Accountants against tables from other libraries: oracle_accounting [DIR] [--prv-every N].
  *
  * DIR (or $DPSGD_SHARED/oracle/accounting) holds CSV files; its README says what the
  * columns are and which agreement to expect. One TAP line per table and quantity. */
@@ -28,6 +28,7 @@ struct check {
 };
 
 static int n_lines, n_failed;
+static int prv_every = 1; /* the PRV columns of every how-many-th row */
 
 static void tap_line(const struct check *c)
 {
@@ -147,6 +148,48 @@ static void compare(struct check *c, const struct table *t, const char *column, 
                   "row %d: %.12g, want %.12g", t->row, got, want);
 }
 
+/* Our bounds against the table's best value and its error: they must enclose it, the upper
+ * one within 1e-2 (more only where it is a small part of epsilon), the estimate within
+ * 1e-3. */
+struct prv_checks {
+    struct check above, below, tight, estimate;
+};
+
+#define PRV_CHECKS(file)                                                                   \
+    {                                                                                      \
+        { file ": PRV upper bound is above" }, { file ": PRV lower bound is below" },      \
+            { file ": PRV upper bound is within 1e-2" },                                   \
+            { file ": PRV estimate is within 1e-3" },                                      \
+    }
+
+static void prv_compare(struct prv_checks *c, const struct table *t,
+                        const struct psg_dp_event *event, size_t n, double delta,
+                        double ref, double error)
+{
+    struct psg_dp_epsilon at;
+    if (t->row % prv_every)
+        return;
+    if (psg_dp_epsilon(PSG_ACCOUNTANT_PRV, event, n, delta, &at, NULL))
+        at.epsilon = at.lower = at.estimate = NAN;
+    double room = error + 1e-9 * ref;
+    check_add(&c->above, ref - at.epsilon, room, "row %d: %.9g, reference %.9g", t->row,
+              at.epsilon, ref);
+    check_add(&c->below, at.lower - ref, room, "row %d: %.9g, reference %.9g", t->row,
+              at.lower, ref);
+    check_add(&c->tight, at.epsilon - ref, 1e-2 + error, "row %d: %.9g, reference %.9g",
+              t->row, at.epsilon, ref);
+    check_add(&c->estimate, fabs(at.estimate - ref), 1e-3 * ref + error,
+              "row %d: %.9g, reference %.9g", t->row, at.estimate, ref);
+}
+
+static void prv_print(const struct prv_checks *c)
+{
+    tap_line(&c->above);
+    tap_line(&c->below);
+    tap_line(&c->tight);
+    tap_line(&c->estimate);
+}
+
 static void epsilons(const char *dir)
 {
     struct table t;
@@ -155,6 +198,7 @@ static void epsilons(const char *dir)
     struct check mu_u = { "epsilon.csv: GDP mu, uniform" };
     struct check gdp = { "epsilon.csv: GDP epsilon" };
     struct check exact = { "epsilon.csv: Gaussian closed form at q = 1" };
+    struct prv_checks prv = PRV_CHECKS("epsilon.csv");
     if (!table_open(&t, dir, "epsilon.csv"))
         return tap_line(&rdp);
     while (table_next(&t)) {
@@ -169,8 +213,9 @@ static void epsilons(const char *dir)
         compare(&mu_u, &t, "mu_gdp_uniform", got, 1e-8);
         compare(&gdp, &t, "eps_gdp_poisson", epsilon_of(PSG_ACCOUNTANT_GDP, &e, 1, delta),
                 1e-6);
+        double ref = number(&t, "eps_ref");
+        prv_compare(&prv, &t, &e, 1, delta, ref, number(&t, "eps_ref_error"));
         if (strcmp(text(&t, "ref_kind"), "exact") == 0) {
-            double ref = number(&t, "eps_ref");
             got = psg_gdp_epsilon(sqrt((double)e.steps) / e.noise_multiplier, delta);
             check_add(&exact, fabs(got - ref), number(&t, "eps_ref_error") + 1e-8 * ref,
                       "row %d: %.9g, want %.9g", t.row, got, ref);
@@ -181,6 +226,7 @@ static void epsilons(const char *dir)
     tap_line(&mu_u);
     tap_line(&gdp);
     tap_line(&exact);
+    prv_print(&prv);
 }
 
 static size_t segments(const char *cell, struct psg_dp_event *event)
@@ -202,6 +248,7 @@ static void heterogeneous(const char *dir)
     struct check rdp = { "heterogeneous.csv: RDP epsilon" };
     struct check gdp = { "heterogeneous.csv: GDP epsilon" };
     struct check mu = { "heterogeneous.csv: GDP mu" };
+    struct prv_checks prv = PRV_CHECKS("heterogeneous.csv");
     if (!table_open(&t, dir, "heterogeneous.csv"))
         return tap_line(&rdp);
     while (table_next(&t)) {
@@ -214,10 +261,15 @@ static void heterogeneous(const char *dir)
                 epsilon_of(PSG_ACCOUNTANT_GDP, event, n, delta), 1e-6);
         psg_gdp_mu(event, n, &got, NULL);
         compare(&mu, &t, "mu_gdp_poisson", got, 1e-8);
+        /* the PLD column is an upper bound at interval 1e-4, the PRV column an estimate */
+        double pld = number(&t, "eps_pld_upper"), estimate = number(&t, "eps_prv_estimate");
+        if (!isnan(pld) && !isnan(estimate))
+            prv_compare(&prv, &t, event, n, delta, pld, fabs(pld - estimate) + 1e-4 * pld);
     }
     tap_line(&rdp);
     tap_line(&gdp);
     tap_line(&mu);
+    prv_print(&prv);
 }
 
 static void calibration(const char *dir)
@@ -225,6 +277,7 @@ static void calibration(const char *dir)
     struct table t;
     struct check rdp = { "calibration.csv: RDP noise multiplier" };
     struct check over = { "calibration.csv: RDP never exceeds the target" };
+    struct check prv = { "calibration.csv: PRV noise multiplier within 1e-3" };
     if (!table_open(&t, dir, "calibration.csv"))
         return tap_line(&rdp);
     while (table_next(&t)) {
@@ -235,6 +288,13 @@ static void calibration(const char *dir)
         struct psg_dp_epsilon at;
         int r = psg_dp_noise_multiplier(&target, q, (int64_t)number(&t, "steps"), &sigma,
                                         &at, NULL);
+        double tight = NAN, pld = number(&t, "sigma_pld");
+        target.kind = PSG_ACCOUNTANT_PRV;
+        if (psg_dp_noise_multiplier(&target, q, (int64_t)number(&t, "steps"), &tight, NULL,
+                                    NULL))
+            tight = NAN;
+        check_add(&prv, fabs(tight - pld), 1e-3 * pld, "row %d: %.9g, want %.9g", t.row,
+                  tight, pld);
         if (isnan(want)) {
             check_add(&rdp, r == PSG_E_RANGE ? 0 : 2, 1, "row %d: out of reach, got %g",
                       t.row, sigma);
@@ -246,6 +306,7 @@ static void calibration(const char *dir)
     }
     tap_line(&rdp);
     tap_line(&over);
+    tap_line(&prv);
 }
 
 /* Our delta at eps must invert our epsilon at delta, and bound the exact one. */
@@ -255,6 +316,9 @@ static void deltas(const char *dir)
     struct check exact = { "delta.csv: Gaussian closed form at q = 1" };
     struct check bound = { "delta.csv: RDP delta is an upper bound" };
     struct check gdp = { "delta.csv: GDP delta" };
+    struct check prv = {
+        "delta.csv: PRV delta, between nothing above and PLD's upper bound"
+    };
     if (!table_open(&t, dir, "delta.csv"))
         return tap_line(&exact);
     while (table_next(&t)) {
@@ -273,6 +337,14 @@ static void deltas(const char *dir)
         if (!isnan(pld) && !psg_dp_delta(PSG_ACCOUNTANT_RDP, &e, 1, eps, &out, NULL))
             check_add(&bound, pld * 0.9, out.delta, "row %d: %.9g below %.9g", t.row,
                       out.delta, pld);
+        if (!isnan(pld) && !psg_dp_delta(PSG_ACCOUNTANT_PRV, &e, 1, eps, &out, NULL)) {
+            /* the table's bound is loose by its interval; ours must not lie far above it,
+             * and its lower end above it by no more than the rounding of either */
+            check_add(&prv, out.delta - pld, 2e-3 * pld + 1e-13, "row %d: %.9g above %.9g",
+                      t.row, out.delta, pld);
+            check_add(&prv, out.lower - pld, 1e-6 * pld + 1e-15,
+                      "row %d: lower %.9g above %.9g", t.row, out.lower, pld);
+        }
         if (!isnan(number(&t, "delta_gdp_poisson")) &&
             !psg_dp_delta(PSG_ACCOUNTANT_GDP, &e, 1, eps, &out, NULL))
             compare(&gdp, &t, "delta_gdp_poisson", out.delta, 1e-5);
@@ -280,14 +352,25 @@ static void deltas(const char *dir)
     tap_line(&exact);
     tap_line(&bound);
     tap_line(&gdp);
+    tap_line(&prv);
 }
 
 int main(int argc, char **argv)
 {
     char dir[480];
-    const char *shared = getenv("DPSGD_SHARED");
-    if (argc > 1)
-        snprintf(dir, sizeof dir, "%s", argv[1]);
+    const char *shared = getenv("DPSGD_SHARED"), *given = NULL;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--prv-every") == 0 && i + 1 < argc)
+            prv_every = atoi(argv[++i]);
+        else
+            given = argv[i];
+    }
+    if (prv_every < 1) {
+        fprintf(stderr, "usage: oracle_accounting [DIR] [--prv-every N]\n");
+        return EXIT_FAILURE;
+    }
+    if (given)
+        snprintf(dir, sizeof dir, "%s", given);
     else
         snprintf(dir, sizeof dir, "%s/oracle/accounting", shared ? shared : "../shared");
     char probe[512];
@@ -295,7 +378,7 @@ int main(int argc, char **argv)
     FILE *f = fopen(probe, "r");
     if (!f) {
         printf("1..0 # SKIP no reference tables in %s\n", dir);
-        return argc > 1 ? EXIT_FAILURE : EXIT_SUCCESS;
+        return given ? EXIT_FAILURE : EXIT_SUCCESS;
     }
     fclose(f);
     rdp_orders(dir);

@@ -252,6 +252,127 @@ START_TEST(calibration_knows_its_limits)
 }
 END_TEST
 
+START_TEST(prv_equals_published_numbers)
+{
+    static const struct {
+        double s, q;
+        int64_t steps;
+        double delta, want;
+    } cases[] = {
+        /* upper bounds of the reference implementation with an error of 0.01 in epsilon */
+        { 0.8, 0.001, 100, 1e-6, 0.2704 },   { 1.5, 0.05, 100, 1e-6, 1.9539 },
+        { 2, 0.05, 1000, 1e-6, 4.1728 },     { 3, 0.2, 100, 1e-6, 3.3812 },
+        { 1.5, 0.05, 20000, 1e-6, 38.3066 }, { 3, 0.05, 50000, 1e-6, 24.9420 },
+        { 1.5, 0.04, 2249, 1e-5, 6.777395 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct psg_dp_event e = { cases[i].q, cases[i].s, cases[i].steps };
+        struct psg_dp_epsilon at;
+        ck_assert_int_eq(
+            psg_dp_epsilon(PSG_ACCOUNTANT_PRV, &e, 1, cases[i].delta, &at, NULL), 0);
+        ck_assert_int_eq(at.method, PSG_ACCOUNTANT_PRV);
+        ck_assert_double_le(at.lower, at.estimate);
+        ck_assert_double_le(at.estimate, at.epsilon);
+        ck_assert_double_le(at.epsilon - at.lower, 2e-3 * at.epsilon);
+        ck_assert_double_eq_tol(at.estimate, cases[i].want - 0.01, 1e-3);
+    }
+    ck_assert_double_eq_tol(sigma(PSG_ACCOUNTANT_PRV, 8, 0.04, 2250), 1.3476, 2e-3);
+    ck_assert_double_eq_tol(sigma(PSG_ACCOUNTANT_PRV, 8, 0.04, 2000), 1.2915, 2e-3);
+}
+END_TEST
+
+START_TEST(prv_extremes_answer_something_true)
+{
+    const enum psg_accountant_kind k = PSG_ACCOUNTANT_PRV;
+    ck_assert_double_eq(epsilon(k, 0.01, 1, 0, 1e-5), 0);
+    ck_assert_double_eq(epsilon(k, 0, 0, 1000, 1e-5), 0);
+    ck_assert_double_eq(epsilon(k, 0.01, INFINITY, 1000, 1e-5), 0);
+    ck_assert(isinf(epsilon(k, 0.01, 0, 1, 1e-5)));
+    ck_assert(isinf(epsilon(k, 0.01, 1, 1, 0)));
+    ck_assert_double_eq(epsilon(k, 0.01, 1, 100, 1), 0);
+    /* drawn at all with less than delta: nothing can be learnt beyond delta */
+    ck_assert_double_eq(epsilon(k, 1e-9, 0.05, 1000, 1e-5), 0);
+    ck_assert_double_eq_tol(epsilon(k, 1, 2, 9, 1e-6), psg_gdp_epsilon(1.5, 1e-6), 1e-9);
+    double big = epsilon(k, 0.5, 0.5, 2000, 1e-6);
+    ck_assert_double_gt(big, 500);
+    ck_assert_double_le(big, epsilon(PSG_ACCOUNTANT_RDP, 0.5, 0.5, 2000, 1e-6));
+    /* far more steps and far less noise than a grid bears: the Renyi bound, and it says so
+     */
+    struct psg_dp_event e = { 0.5, 1e-4, 1000 };
+    struct psg_dp_epsilon at;
+    ck_assert_int_eq(psg_dp_epsilon(k, &e, 1, 1e-6, &at, NULL), 0);
+    ck_assert_int_eq(at.method, PSG_ACCOUNTANT_RDP);
+    ck_assert_double_eq(at.epsilon, epsilon(PSG_ACCOUNTANT_RDP, 0.5, 1e-4, 1000, 1e-6));
+}
+END_TEST
+
+START_TEST(prv_never_nan_never_above_rdp)
+{
+    static const double q[] = { 5e-324, 1e-6, 0.3, 0.9999999999999999, 1 };
+    static const double s[] = { 5e-324, 1e-3, 0.3, 3, 1e6, 1e200 };
+    static const int64_t steps[] = { 1, 1000, INT64_MAX };
+    static const double delta[] = { 5e-324, 1e-30, 1e-5, 0.5 };
+    for (int i = 0; i < 5 * 6 * 3 * 4; i++) {
+        struct psg_dp_event e = { q[i % 5], s[i / 5 % 6], steps[i / 30 % 3] };
+        double d = delta[i / 90];
+        struct psg_dp_epsilon at;
+        ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_PRV, &e, 1, d, &at, NULL), 0);
+        double rdp =
+            epsilon(PSG_ACCOUNTANT_RDP, e.sample_rate, e.noise_multiplier, e.steps, d);
+        ck_assert_msg(at.epsilon >= 0 && at.lower >= 0 && at.lower <= at.epsilon &&
+                          at.estimate >= at.lower && at.estimate <= at.epsilon &&
+                          at.epsilon <= rdp,
+                      "q %g s %g steps %lld delta %g: %g in [%g, %g], rdp %g",
+                      e.sample_rate, e.noise_multiplier, (long long)e.steps, d, at.estimate,
+                      at.lower, at.epsilon, rdp);
+        ck_assert_int_eq(psg_dp_delta(PSG_ACCOUNTANT_PRV, &e, 1, 0.5, &at, NULL), 0);
+        ck_assert_msg(at.delta >= 0 && at.delta <= 1 && at.lower <= at.delta,
+                      "q %g s %g steps %lld: %g >= %g", e.sample_rate, e.noise_multiplier,
+                      (long long)e.steps, at.delta, at.lower);
+    }
+}
+END_TEST
+
+START_TEST(prv_step_by_step_stays_within_its_bounds)
+{
+    struct psg_accountant *acc;
+    ck_assert_int_eq(psg_accountant_new(PSG_ACCOUNTANT_PRV, &acc, NULL), 0);
+    struct psg_dp_event a = { 0.02, 1.1, 1 }, b = { 1, 9, 1 };
+    struct psg_dp_epsilon got, want;
+    for (int i = 0; i < 300; i++) {
+        ck_assert_int_eq(psg_accountant_compose(acc, i == 50 ? &b : &a, NULL), 0);
+        ck_assert_int_eq(psg_accountant_epsilon(acc, 1e-5, &got, NULL), 0);
+        if (i % 50 != 49)
+            continue;
+        struct psg_dp_event all[2] = { a, b };
+        all[0].steps = i + 1 - (i > 50);
+        ck_assert_int_eq(
+            psg_dp_epsilon(PSG_ACCOUNTANT_PRV, all, i > 50 ? 2 : 1, 1e-5, &want, NULL), 0);
+        ck_assert_double_le(want.lower, got.epsilon);
+        ck_assert_double_le(got.lower, want.epsilon);
+        ck_assert_double_eq_tol(got.estimate, want.estimate, 1e-3 * want.estimate);
+    }
+    struct psg_dp_epsilon back;
+    ck_assert_int_eq(psg_accountant_delta(acc, got.estimate, &back, NULL), 0);
+    ck_assert_double_eq_tol(back.estimate, 1e-5, 2e-8);
+    ck_assert_int_eq(back.method, PSG_ACCOUNTANT_PRV);
+    psg_accountant_free(acc);
+}
+END_TEST
+
+START_TEST(prv_many_different_events_fall_back)
+{
+    struct psg_dp_event e[100];
+    for (int i = 0; i < 100; i++)
+        e[i] = (struct psg_dp_event){ 0.01, 1 + i * 0.01, 3 };
+    struct psg_dp_epsilon at, rdp;
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_PRV, e, 100, 1e-5, &at, NULL), 0);
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, 100, 1e-5, &rdp, NULL), 0);
+    ck_assert_int_eq(at.method, PSG_ACCOUNTANT_RDP);
+    ck_assert_double_eq(at.epsilon, rdp.epsilon);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("accountant");
@@ -268,6 +389,13 @@ int main(void)
     tcase_add_test(tc, delta_inverts_epsilon);
     tcase_add_test(tc, steps_that_fit_is_the_last_that_fits);
     tcase_add_test(tc, calibration_knows_its_limits);
+    suite_add_tcase(suite, tc);
+    tc = tcase_create("prv");
+    tcase_add_test(tc, prv_equals_published_numbers);
+    tcase_add_test(tc, prv_extremes_answer_something_true);
+    tcase_add_test(tc, prv_never_nan_never_above_rdp);
+    tcase_add_test(tc, prv_step_by_step_stays_within_its_bounds);
+    tcase_add_test(tc, prv_many_different_events_fall_back);
     suite_add_tcase(suite, tc);
     return suite_run(suite);
 }

@@ -30,20 +30,29 @@ struct psg_dp_event {
 enum psg_accountant_kind {
     PSG_ACCOUNTANT_RDP, /* Renyi DP (Mironov 2017; Mironov, Talwar, Zhang 2019): upper bound
                          */
-    PSG_ACCOUNTANT_GDP  /* central limit of Gaussian DP (Bu et al. 2020): approximation,
-                         * which  may under-estimate when steps are few */
+    PSG_ACCOUNTANT_GDP, /* central limit of Gaussian DP (Bu et al. 2020): approximation,
+                         * which may under-estimate when steps are few */
+    PSG_ACCOUNTANT_PRV  /* numerical composition of privacy loss variables (Gopi, Lee,
+                         * Wutschitz 2021) with bounds on both sides: an upper bound, tight
+                         */
 };
 
-/* "rdp", "gdp"; never NULL. */
+/* "rdp", "gdp", "prv"; never NULL. */
 PSG_API const char *psg_accountant_kind_name(enum psg_accountant_kind kind);
 /* PSG_E_INVALID for an unknown name. */
 PSG_API int psg_accountant_kind_parse(const char *name, enum psg_accountant_kind *kindp,
                                       struct psg_error *err);
 
 struct psg_dp_epsilon {
-    double epsilon; /* what to report; for rdp an upper bound */
+    double epsilon; /* what to report; an upper bound with rdp and prv */
     double delta;
+    /* Bounds on the true value of what was asked, epsilon or delta. prv: a lower bound, and
+     * an estimate between it and the answer; rdp and gdp: 0 and the answer */
+    double lower, estimate;
     double order; /* the Renyi order that won (rdp), else 0 */
+    /* What answered. With prv it is rdp where the numbers are too extreme for a grid
+     * (losses of thousands, more than 64 different events): still an upper bound, not a
+     * tight one */
     enum psg_accountant_kind method;
 };
 
