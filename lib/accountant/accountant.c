@@ -128,7 +128,7 @@ static int accountant_find(struct psg_accountant *acc, double q, double s, size_
     acc->event[i] = (struct psg_dp_event){ q, s, 0 };
     if (acc->kind != PSG_ACCOUNTANT_GDP)
         for (int k = 0; k < PSG_RDP_N_ORDERS; k++)
-            acc->rdp[i][k] = rdp_step(q, s, acc->order[k]);
+            acc->rdp[i][k] = accountant_rdp_step(q, s, acc->order[k]);
     *indexp = i;
     return 0;
 }
@@ -136,8 +136,8 @@ static int accountant_find(struct psg_accountant *acc, double q, double s, size_
 int psg_accountant_compose(struct psg_accountant *acc, const struct psg_dp_event *event,
                            struct psg_error *err)
 {
-    int r = check_event(event, -1, err);
-    if (r || event_is_free(event))
+    int r = accountant_check_event(event, -1, err);
+    if (r || accountant_event_is_free(event))
         return r;
     size_t i;
     r = accountant_find(acc, event->sample_rate, event->noise_multiplier, &i, err);
@@ -188,7 +188,7 @@ static int prv_over_rdp(int r, const struct prv_answer *tight, double *answerp,
 int accountant_epsilon(struct psg_accountant *acc, double delta, bool with_lower,
                        struct psg_dp_epsilon *out, struct psg_error *err)
 {
-    int r = check_delta(delta, err);
+    int r = accountant_check_delta(delta, err);
     if (r)
         return r;
     *out = (struct psg_dp_epsilon){ .delta = delta, .method = PSG_ACCOUNTANT_RDP };
@@ -219,7 +219,7 @@ int psg_accountant_epsilon(struct psg_accountant *acc, double delta,
 int psg_accountant_delta(struct psg_accountant *acc, double epsilon,
                          struct psg_dp_epsilon *out, struct psg_error *err)
 {
-    int r = check_epsilon(epsilon, err);
+    int r = accountant_check_epsilon(epsilon, err);
     if (r)
         return r;
     *out = (struct psg_dp_epsilon){ .epsilon = epsilon, .method = PSG_ACCOUNTANT_RDP };
@@ -246,7 +246,7 @@ static int accountant_of(enum psg_accountant_kind kind, const struct psg_dp_even
                          struct psg_error *err)
 {
     _cleanup_(accountant_freep) struct psg_accountant *acc = NULL;
-    int r = check_events(event, n_events, err);
+    int r = accountant_check_events(event, n_events, err);
     if (!r)
         r = psg_accountant_new(kind, &acc, err);
     for (size_t i = 0; !r && i < n_events; i++)
@@ -257,9 +257,9 @@ static int accountant_of(enum psg_accountant_kind kind, const struct psg_dp_even
     return 0;
 }
 
-int dp_epsilon(enum psg_accountant_kind kind, const struct psg_dp_event *event,
-               size_t n_events, double delta, bool with_lower, struct psg_dp_epsilon *out,
-               struct psg_error *err)
+int accountant_ask(enum psg_accountant_kind kind, const struct psg_dp_event *event,
+                   size_t n_events, double delta, bool with_lower,
+                   struct psg_dp_epsilon *out, struct psg_error *err)
 {
     _cleanup_(accountant_freep) struct psg_accountant *acc = NULL;
     int r = accountant_of(kind, event, n_events, &acc, err);
@@ -270,7 +270,7 @@ int psg_dp_epsilon(enum psg_accountant_kind kind, const struct psg_dp_event *eve
                    size_t n_events, double delta, struct psg_dp_epsilon *out,
                    struct psg_error *err)
 {
-    return dp_epsilon(kind, event, n_events, delta, true, out, err);
+    return accountant_ask(kind, event, n_events, delta, true, out, err);
 }
 
 int psg_dp_delta(enum psg_accountant_kind kind, const struct psg_dp_event *event,

@@ -6,8 +6,8 @@
 
 int accountant_epsilon(struct psg_accountant *acc, double delta, bool with_lower,
                        struct psg_dp_epsilon *out, struct psg_error *err);
-int dp_epsilon(enum psg_accountant_kind kind, const struct psg_dp_event *event,
-               size_t n_events, double delta, bool with_lower, struct psg_dp_epsilon *out,
-               struct psg_error *err);
+int accountant_ask(enum psg_accountant_kind kind, const struct psg_dp_event *event,
+                   size_t n_events, double delta, bool with_lower,
+                   struct psg_dp_epsilon *out, struct psg_error *err);
 
 #endif

@@ -27,7 +27,7 @@ static int question_init(struct question *qn, const struct psg_dp_target *target
     if (!(target->delta > 0 && target->delta < 1))
         return psg_fail(err, PSG_E_RANGE, "target.delta",
                         "the target delta is %g, must be between 0 and 1", target->delta);
-    int r = check_events(target->spent, target->n_spent, err);
+    int r = accountant_check_events(target->spent, target->n_spent, err);
     if (r)
         return r;
     qn->target = target;
@@ -49,8 +49,8 @@ static int question_ask(struct question *qn, const struct psg_dp_event *event,
                         struct psg_dp_epsilon *out, struct psg_error *err)
 {
     qn->event[qn->n_events - 1] = *event;
-    return dp_epsilon(qn->target->kind, qn->event, qn->n_events, qn->target->delta, false,
-                      out, err);
+    return accountant_ask(qn->target->kind, qn->event, qn->n_events, qn->target->delta,
+                          false, out, err);
 }
 
 /* A pair of powers of two around the answer: epsilon(*lo) > target >= epsilon(*hi). */
@@ -118,7 +118,7 @@ int psg_dp_noise_multiplier(const struct psg_dp_target *target, double sample_ra
                             struct psg_dp_epsilon *out, struct psg_error *err)
 {
     struct psg_dp_event event = { sample_rate, 0, steps };
-    int r = check_event(&event, -1, err);
+    int r = accountant_check_event(&event, -1, err);
     if (r)
         return r;
     _cleanup_(question_fini) struct question qn = { 0 };
@@ -163,7 +163,7 @@ int psg_dp_steps_that_fit(const struct psg_dp_target *target, double sample_rate
                           struct psg_error *err)
 {
     struct psg_dp_event event = { sample_rate, noise_multiplier, max_steps };
-    int r = check_event(&event, -1, err);
+    int r = accountant_check_event(&event, -1, err);
     if (r)
         return r;
     _cleanup_(question_fini) struct question qn = { 0 };

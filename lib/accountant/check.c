@@ -14,7 +14,7 @@ static int event_fail(long long i, const char *field, double value, const char *
     return psg_fail(err, PSG_E_RANGE, place, "%s is %g, must be %s", field, value, want);
 }
 
-int check_event(const struct psg_dp_event *e, long long i, struct psg_error *err)
+int accountant_check_event(const struct psg_dp_event *e, long long i, struct psg_error *err)
 {
     /* comparisons are written so that NaN fails them */
     if (!(e->sample_rate >= 0 && e->sample_rate <= 1))
@@ -26,17 +26,18 @@ int check_event(const struct psg_dp_event *e, long long i, struct psg_error *err
     return 0;
 }
 
-int check_events(const struct psg_dp_event *event, size_t n_events, struct psg_error *err)
+int accountant_check_events(const struct psg_dp_event *event, size_t n_events,
+                            struct psg_error *err)
 {
     for (size_t i = 0; i < n_events; i++) {
-        int r = check_event(&event[i], (long long)i, err);
+        int r = accountant_check_event(&event[i], (long long)i, err);
         if (r)
             return r;
     }
     return 0;
 }
 
-int check_delta(double delta, struct psg_error *err)
+int accountant_check_delta(double delta, struct psg_error *err)
 {
     if (!(delta >= 0 && delta <= 1))
         return psg_fail(err, PSG_E_RANGE, "delta", "delta is %g, must be from 0 to 1",
@@ -44,7 +45,7 @@ int check_delta(double delta, struct psg_error *err)
     return 0;
 }
 
-int check_epsilon(double epsilon, struct psg_error *err)
+int accountant_check_epsilon(double epsilon, struct psg_error *err)
 {
     if (!(epsilon >= 0))
         return psg_fail(err, PSG_E_RANGE, "epsilon", "epsilon is %g, must be 0 or more",

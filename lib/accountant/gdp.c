@@ -9,13 +9,13 @@
 int psg_gdp_mu(const struct psg_dp_event *event, size_t n_events, double *mup,
                struct psg_error *err)
 {
-    int r = check_events(event, n_events, err);
+    int r = accountant_check_events(event, n_events, err);
     if (r)
         return r;
     double sum = 0;
     for (size_t i = 0; i < n_events; i++) {
         const struct psg_dp_event *e = &event[i];
-        if (event_is_free(e))
+        if (accountant_event_is_free(e))
             continue;
         double s = e->noise_multiplier, q = e->sample_rate;
         sum += q * q * (double)e->steps * expm1(1 / (s * s));
@@ -27,13 +27,13 @@ int psg_gdp_mu(const struct psg_dp_event *event, size_t n_events, double *mup,
 int psg_gdp_mu_uniform(const struct psg_dp_event *event, size_t n_events, double *mup,
                        struct psg_error *err)
 {
-    int r = check_events(event, n_events, err);
+    int r = accountant_check_events(event, n_events, err);
     if (r)
         return r;
     double sum = 0;
     for (size_t i = 0; i < n_events; i++) {
         const struct psg_dp_event *e = &event[i];
-        if (event_is_free(e))
+        if (accountant_event_is_free(e))
             continue;
         /* exp(t^2) Phi(1.5 t) + 3 Phi(-0.5 t) - 2 with t = 1/s, written as a sum of terms
          * that vanish with t, so that large s loses nothing: Phi(x) - 1/2 = erf(x / sqrt 2)

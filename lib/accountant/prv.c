@@ -4,14 +4,14 @@
 #include <stdlib.h>
 
 #include "accountant/check.h"
-#include "accountant/loss.h"
-#include "accountant/plan.h"
+#include "accountant/prv_loss.h"
+#include "accountant/prv_plan.h"
 #include "base/cleanup.h"
 
 enum { N_PLANS = 4 };
 
 struct prv_cache {
-    struct plan *plan[N_PLANS]; /* remove and add, upper and lower */
+    struct prv_plan *plan[N_PLANS]; /* remove and add, upper and lower */
     bool asked;
 };
 
@@ -23,7 +23,7 @@ struct prv_cache *prv_cache_new(void)
 struct prv_cache *prv_cache_free(struct prv_cache *cache)
 {
     for (int i = 0; cache && i < N_PLANS; i++)
-        plan_free(cache->plan[i]);
+        prv_plan_free(cache->plan[i]);
     free(cache);
     return NULL;
 }
@@ -51,7 +51,7 @@ static int merge(const struct psg_dp_event *event, size_t n_events, struct merge
         return psg_fail(err, PSG_E_NOMEM, "prv", "out of memory");
     for (size_t i = 0; i < n_events; i++) {
         const struct psg_dp_event *e = &event[i];
-        if (event_is_free(e))
+        if (accountant_event_is_free(e))
             continue;
         double s = e->noise_multiplier;
         m->distance += (double)e->steps * e->sample_rate * erf(M_SQRT1_2 / 2 / s);
@@ -69,9 +69,10 @@ static int merge(const struct psg_dp_event *event, size_t n_events, struct merge
 }
 
 static int build(struct prv_cache *cache, const struct merged *m,
-                 const struct plan_key *key, struct plan **planp, struct psg_error *err)
+                 const struct prv_plan_key *key, struct prv_plan **planp,
+                 struct psg_error *err)
 {
-    *planp = plan_free(*planp);
+    *planp = prv_plan_free(*planp);
     _cleanup_free_ struct psg_dp_event *room = calloc(m->n, sizeof room[0]);
     if (!room)
         return psg_fail(err, PSG_E_NOMEM, "prv", "out of memory");
@@ -81,28 +82,28 @@ static int build(struct prv_cache *cache, const struct merged *m,
         if (cache->asked && room[i].sample_rate < 1 && room[i].steps < INT64_MAX / 2)
             room[i].steps += room[i].steps / 4;
     }
-    return plan_new(key, room, m->n, planp, err);
+    return prv_plan_new(key, room, m->n, planp, err);
 }
 
-static int ask(struct prv_cache *cache, const struct merged *m, struct plan_key key,
+static int ask(struct prv_cache *cache, const struct merged *m, struct prv_plan_key key,
                double *answerp, struct psg_error *err)
 {
-    struct plan **planp = &cache->plan[2 * key.add + (key.bound == LOSS_LOWER)];
+    struct prv_plan **planp = &cache->plan[2 * key.add + (key.bound == PRV_LOWER)];
     int r = 0;
-    if (!plan_fits(*planp, &key, m->event, m->n))
+    if (!prv_plan_fits(*planp, &key, m->event, m->n))
         r = build(cache, m, &key, planp, err);
     if (r)
         return r;
-    *answerp = plan_answer(*planp, m->event);
+    *answerp = prv_plan_answer(*planp, m->event);
     /* the grid was chosen by a bound on epsilon; once more when that was far too large */
     for (int i = 0;
-         i < 3 && !key.by_epsilon && *answerp > 0 && plan_near(*planp) > 4 * *answerp;
+         i < 3 && !key.by_epsilon && *answerp > 0 && prv_plan_near(*planp) > 4 * *answerp;
          i++) {
         key.near = *answerp;
         r = build(cache, m, &key, planp, err);
         if (r)
             return r;
-        *answerp = plan_answer(*planp, m->event);
+        *answerp = prv_plan_answer(*planp, m->event);
     }
     return 0;
 }
@@ -117,8 +118,8 @@ static double largest_add_loss(const struct merged *m)
 }
 
 /* The larger of both directions, for one bound. */
-static int ask_both(struct prv_cache *cache, const struct merged *m, struct plan_key key,
-                    double *answerp, struct psg_error *err)
+static int ask_both(struct prv_cache *cache, const struct merged *m,
+                    struct prv_plan_key key, double *answerp, struct psg_error *err)
 {
     double add = 0;
     key.add = false;
@@ -132,17 +133,18 @@ static int ask_both(struct prv_cache *cache, const struct merged *m, struct plan
     return r;
 }
 
-static int ask_bounds(struct prv_cache *cache, const struct merged *m, struct plan_key key,
-                      bool with_lower, struct prv_answer *out, struct psg_error *err)
+static int ask_bounds(struct prv_cache *cache, const struct merged *m,
+                      struct prv_plan_key key, bool with_lower, struct prv_answer *out,
+                      struct psg_error *err)
 {
-    key.bound = LOSS_UPPER;
+    key.bound = PRV_UPPER;
     int r = ask_both(cache, m, key, &out->upper, err);
     out->lower = 0;
     out->estimate = out->upper;
     for (int round = 0; !r && with_lower; round++) {
         if (!key.by_epsilon && key.near == 0)
             key.near = out->upper; /* the grid that the upper bound came to */
-        key.bound = LOSS_LOWER;
+        key.bound = PRV_LOWER;
         r = ask_both(cache, m, key, &out->lower, err);
         out->lower = fmin(out->lower, out->upper);
         out->estimate = (out->lower + out->upper) / 2;
@@ -151,9 +153,9 @@ static int ask_bounds(struct prv_cache *cache, const struct merged *m, struct pl
             break;
         /* error falls with the square of the step, and the grid's square with near */
         for (int i = 0; i < N_PLANS; i++)
-            cache->plan[i] = plan_free(cache->plan[i]);
+            cache->plan[i] = prv_plan_free(cache->plan[i]);
         key.near /= 8;
-        key.bound = LOSS_UPPER;
+        key.bound = PRV_UPPER;
         double upper = out->upper;
         if (!r)
             r = ask_both(cache, m, key, &upper, err);
@@ -167,13 +169,13 @@ static int ask_bounds(struct prv_cache *cache, const struct merged *m, struct pl
  * a half-line. */
 static double one_step_delta(const struct psg_dp_event *e, double epsilon)
 {
-    struct loss l = { e->sample_rate, e->noise_multiplier, -INFINITY, INFINITY };
+    struct prv_loss l = { e->sample_rate, e->noise_multiplier, -INFINITY, INFINITY };
     double a, b, remove, add = 0;
-    loss_mass(&l, loss_inverse(&l, epsilon), INFINITY, &a, &b);
+    prv_loss_mass(&l, prv_loss_inverse(&l, epsilon), INFINITY, &a, &b);
     remove = b - exp(epsilon) * a;
-    double x = loss_inverse(&l, -epsilon);
+    double x = prv_loss_inverse(&l, -epsilon);
     if (x > -INFINITY) {
-        loss_mass(&l, -INFINITY, x, &a, &b);
+        prv_loss_mass(&l, -INFINITY, x, &a, &b);
         add = a - exp(epsilon) * b;
     }
     return fmin(fmax(fmax(remove, add), 0), 1);
@@ -198,7 +200,8 @@ static double one_step_epsilon(const struct psg_dp_event *e, double delta)
     return hi;
 }
 
-/* Whether loss_mass is accurate there: its masses must not underflow where delta matters.
+/* Whether prv_loss_mass is accurate there: its masses must not underflow where delta
+ * matters.
  */
 static bool is_one_step(const struct merged *m)
 {
@@ -233,7 +236,7 @@ int prv_epsilon(struct prv_cache *cache, const struct psg_dp_event *event, size_
         *out = (struct prv_answer){ exact, exact, exact };
         return 0;
     }
-    struct plan_key key = { .goal = delta };
+    struct prv_plan_key key = { .goal = delta };
     return ask_bounds(cache, &m, key, with_lower, out, err);
 }
 
@@ -260,7 +263,7 @@ int prv_delta(struct prv_cache *cache, const struct psg_dp_event *event, size_t 
         *out = (struct prv_answer){ exact, exact, exact };
         return 0;
     }
-    struct plan_key key = { .goal = epsilon, .by_epsilon = true };
+    struct prv_plan_key key = { .goal = epsilon, .by_epsilon = true };
     r = ask_bounds(cache, &m, key, true, out, err);
     out->upper = fmin(out->upper, fmin(m.distance, 1));
     out->lower = fmin(out->lower, out->upper);

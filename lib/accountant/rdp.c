@@ -84,7 +84,7 @@ static double log_a_fractional(double q, double sigma, double order)
     return head + log1p(-alternating_sum(tail, head));
 }
 
-double rdp_step(double q, double sigma, double order)
+double accountant_rdp_step(double q, double sigma, double order)
 {
     if (q == 0 || sigma == INFINITY)
         return 0;
@@ -106,13 +106,13 @@ int psg_rdp_step(double sample_rate, double noise_multiplier, double order, doub
                  struct psg_error *err)
 {
     struct psg_dp_event event = { sample_rate, noise_multiplier, 1 };
-    int r = check_event(&event, -1, err);
+    int r = accountant_check_event(&event, -1, err);
     if (r)
         return r;
     if (!(order > 1 && order < INFINITY))
         return psg_fail(err, PSG_E_RANGE, "order",
                         "order is %g, must be more than 1 and finite", order);
-    *rdpp = rdp_step(sample_rate, noise_multiplier, order);
+    *rdpp = accountant_rdp_step(sample_rate, noise_multiplier, order);
     return 0;
 }
 

@@ -4,6 +4,6 @@
 #include "psg/accountant.h"
 
 /* psg_rdp_step for arguments that are known to be valid. */
-double rdp_step(double sample_rate, double noise_multiplier, double order);
+double accountant_rdp_step(double sample_rate, double noise_multiplier, double order);
 
 #endif

@@ -28,7 +28,7 @@ void psg_array_free(struct psg_array *array)
 {
     if (!array)
         return;
-    owner_free(array->owner);
+    format_owner_free(array->owner);
     memset(array, 0, sizeof *array);
 }
 
@@ -127,26 +127,16 @@ int psg_array_read_real(const struct psg_array *array, int64_t first, int64_t n,
     size_t count = (size_t)(n * psg_array_row_size(&part));
     switch (array->dtype) {
     case PSG_ARRAY_BOOL:
-    case PSG_ARRAY_U8:
-        EACH(uint8_t, (psg_real)v) break;
-    case PSG_ARRAY_I8:
-        EACH(int8_t, (psg_real)v) break;
-    case PSG_ARRAY_I16:
-        EACH(int16_t, (psg_real)v) break;
-    case PSG_ARRAY_I32:
-        EACH(int32_t, (psg_real)v) break;
-    case PSG_ARRAY_I64:
-        EACH(int64_t, (psg_real)v) break;
-    case PSG_ARRAY_F16:
-        EACH(uint16_t, (psg_real)half_value(v)) break;
-    case PSG_ARRAY_BF16:
-        EACH(uint16_t, (psg_real)bfloat_value(v)) break;
-    case PSG_ARRAY_F32:
-        EACH(float, (psg_real)v) break;
-    case PSG_ARRAY_F64:
-        EACH(double, (psg_real)v) break;
-    default:
-        return psg_fail(err, PSG_E_INVALID, "array", "unknown dtype");
+    case PSG_ARRAY_U8: EACH(uint8_t, (psg_real)v) break;
+    case PSG_ARRAY_I8: EACH(int8_t, (psg_real)v) break;
+    case PSG_ARRAY_I16: EACH(int16_t, (psg_real)v) break;
+    case PSG_ARRAY_I32: EACH(int32_t, (psg_real)v) break;
+    case PSG_ARRAY_I64: EACH(int64_t, (psg_real)v) break;
+    case PSG_ARRAY_F16: EACH(uint16_t, (psg_real)half_value(v)) break;
+    case PSG_ARRAY_BF16: EACH(uint16_t, (psg_real)bfloat_value(v)) break;
+    case PSG_ARRAY_F32: EACH(float, (psg_real)v) break;
+    case PSG_ARRAY_F64: EACH(double, (psg_real)v) break;
+    default: return psg_fail(err, PSG_E_INVALID, "array", "unknown dtype");
     }
     return 0;
 }
@@ -157,12 +147,8 @@ static double float_at(enum psg_array_dtype dtype, const char *p)
     float single;
     double value;
     switch (dtype) {
-    case PSG_ARRAY_F32:
-        memcpy(&single, p, sizeof single);
-        return single;
-    case PSG_ARRAY_F64:
-        memcpy(&value, p, sizeof value);
-        return value;
+    case PSG_ARRAY_F32: memcpy(&single, p, sizeof single); return single;
+    case PSG_ARRAY_F64: memcpy(&value, p, sizeof value); return value;
     default:
         memcpy(&half, p, sizeof half);
         return dtype == PSG_ARRAY_F16 ? half_value(half) : bfloat_value(half);
@@ -196,23 +182,16 @@ int psg_array_read_i64(const struct psg_array *array, int64_t first, int64_t n,
     size_t count = (size_t)(n * psg_array_row_size(&part));
     switch (array->dtype) {
     case PSG_ARRAY_BOOL:
-    case PSG_ARRAY_U8:
-        EACH(uint8_t, v) break;
-    case PSG_ARRAY_I8:
-        EACH(int8_t, v) break;
-    case PSG_ARRAY_I16:
-        EACH(int16_t, v) break;
-    case PSG_ARRAY_I32:
-        EACH(int32_t, v) break;
-    case PSG_ARRAY_I64:
-        EACH(int64_t, v) break;
+    case PSG_ARRAY_U8: EACH(uint8_t, v) break;
+    case PSG_ARRAY_I8: EACH(int8_t, v) break;
+    case PSG_ARRAY_I16: EACH(int16_t, v) break;
+    case PSG_ARRAY_I32: EACH(int32_t, v) break;
+    case PSG_ARRAY_I64: EACH(int64_t, v) break;
     case PSG_ARRAY_F16:
     case PSG_ARRAY_BF16:
     case PSG_ARRAY_F32:
-    case PSG_ARRAY_F64:
-        return read_whole_numbers(&part, first, count, out, err);
-    default:
-        return psg_fail(err, PSG_E_INVALID, "array", "unknown dtype");
+    case PSG_ARRAY_F64: return read_whole_numbers(&part, first, count, out, err);
+    default: return psg_fail(err, PSG_E_INVALID, "array", "unknown dtype");
     }
     return 0;
 }

@@ -281,9 +281,9 @@ static int csv_records(struct reader in, const struct layout *l, bool has_label,
     _cleanup_(psg_array_free) struct psg_array y = { 0 };
     void *xp = NULL, *yp = NULL;
     struct psg_shape x_shape = PSG_SHAPE(n, l->n_features), y_shape = PSG_SHAPE(n);
-    int r = array_alloc(PSG_ARRAY_F64, &x_shape, in.place, &x, &xp, in.err);
+    int r = format_array_alloc(PSG_ARRAY_F64, &x_shape, in.place, &x, &xp, in.err);
     if (!r && has_label)
-        r = array_alloc(PSG_ARRAY_F64, &y_shape, in.place, &y, &yp, in.err);
+        r = format_array_alloc(PSG_ARRAY_F64, &y_shape, in.place, &y, &yp, in.err);
     if (r)
         return r;
     locale_t c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
@@ -338,7 +338,7 @@ int psg_csv_read(const char *path, const struct psg_csv_options *options,
 {
     const uint8_t *data;
     size_t size;
-    _cleanup_(owner_freep) struct psg_array_owner *owner = NULL;
-    int r = file_open(path, &data, &size, &owner, err);
+    _cleanup_(format_owner_freep) struct psg_array_owner *owner = NULL;
+    int r = format_file_open(path, &data, &size, &owner, err);
     return r ? r : psg_csv_decode(data, size, path, options, features, label, err);
 }

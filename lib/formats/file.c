@@ -26,7 +26,7 @@ static void close_fd(const int *fd)
         close(*fd);
 }
 
-struct psg_array_owner *owner_free(struct psg_array_owner *owner)
+struct psg_array_owner *format_owner_free(struct psg_array_owner *owner)
 {
     if (owner) {
         if (owner->mapped)
@@ -55,8 +55,8 @@ static int read_all(int fd, uint8_t *out, size_t size, const char *path,
     return 0;
 }
 
-int file_open(const char *path, const uint8_t **datap, size_t *sizep,
-              struct psg_array_owner **ownerp, struct psg_error *err)
+int format_file_open(const char *path, const uint8_t **datap, size_t *sizep,
+                     struct psg_array_owner **ownerp, struct psg_error *err)
 {
     /* O_NONBLOCK: opening a pipe must not hang before we can see that it is one */
     _cleanup_(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -69,7 +69,7 @@ int file_open(const char *path, const uint8_t **datap, size_t *sizep,
         return psg_fail(err, PSG_E_IO, path, "not a regular file");
     size_t size = (size_t)st.st_size;
 
-    _cleanup_(owner_freep) struct psg_array_owner *owner = calloc(1, sizeof *owner);
+    _cleanup_(format_owner_freep) struct psg_array_owner *owner = calloc(1, sizeof *owner);
     if (!owner)
         return psg_fail(err, PSG_E_NOMEM, path, "out of memory");
     if (size >= MAP_FROM) {
@@ -92,7 +92,7 @@ int file_open(const char *path, const uint8_t **datap, size_t *sizep,
     return 0;
 }
 
-int64_t array_bytes(enum psg_array_dtype dtype, const struct psg_shape *shape)
+int64_t format_array_bytes(enum psg_array_dtype dtype, const struct psg_shape *shape)
 {
     int64_t size = psg_shape_size(shape);
     if (size < 0 ||
@@ -101,14 +101,14 @@ int64_t array_bytes(enum psg_array_dtype dtype, const struct psg_shape *shape)
     return size;
 }
 
-int array_alloc(enum psg_array_dtype dtype, const struct psg_shape *shape,
-                const char *place, struct psg_array *out, void **memoryp,
-                struct psg_error *err)
+int format_array_alloc(enum psg_array_dtype dtype, const struct psg_shape *shape,
+                       const char *place, struct psg_array *out, void **memoryp,
+                       struct psg_error *err)
 {
-    int64_t bytes = array_bytes(dtype, shape);
+    int64_t bytes = format_array_bytes(dtype, shape);
     if (bytes < 0)
         return psg_fail(err, PSG_E_RANGE, place, "the array does not fit in memory");
-    _cleanup_(owner_freep) struct psg_array_owner *owner = calloc(1, sizeof *owner);
+    _cleanup_(format_owner_freep) struct psg_array_owner *owner = calloc(1, sizeof *owner);
     if (owner)
         owner->memory = malloc(bytes ? (size_t)bytes : 1);
     if (!owner || !owner->memory)

@@ -22,26 +22,13 @@ struct idx_head {
 static bool idx_dtype(uint8_t code, enum psg_array_dtype *dtypep)
 {
     switch (code) {
-    case 0x08:
-        *dtypep = PSG_ARRAY_U8;
-        return true;
-    case 0x09:
-        *dtypep = PSG_ARRAY_I8;
-        return true;
-    case 0x0b:
-        *dtypep = PSG_ARRAY_I16;
-        return true;
-    case 0x0c:
-        *dtypep = PSG_ARRAY_I32;
-        return true;
-    case 0x0d:
-        *dtypep = PSG_ARRAY_F32;
-        return true;
-    case 0x0e:
-        *dtypep = PSG_ARRAY_F64;
-        return true;
-    default:
-        return false;
+    case 0x08: *dtypep = PSG_ARRAY_U8; return true;
+    case 0x09: *dtypep = PSG_ARRAY_I8; return true;
+    case 0x0b: *dtypep = PSG_ARRAY_I16; return true;
+    case 0x0c: *dtypep = PSG_ARRAY_I32; return true;
+    case 0x0d: *dtypep = PSG_ARRAY_F32; return true;
+    case 0x0e: *dtypep = PSG_ARRAY_F64; return true;
+    default: return false;
     }
 }
 
@@ -66,7 +53,7 @@ static int idx_head(const uint8_t *p, size_t size, const char *place, struct idx
         const uint8_t *d = p + 4 + 4 * i;
         head->shape.dim[i] = (int64_t)d[0] << 24 | d[1] << 16 | d[2] << 8 | d[3];
     }
-    head->bytes = array_bytes(head->dtype, &head->shape);
+    head->bytes = format_array_bytes(head->dtype, &head->shape);
     if (head->bytes < 0)
         return psg_fail(err, PSG_E_FORMAT, place, "the dimensions in the header overflow");
     return 0;
@@ -98,7 +85,7 @@ static int idx_plain(const uint8_t *p, size_t size, const char *place,
         return 0;
     }
     void *memory;
-    r = array_alloc(head.dtype, &head.shape, place, out, &memory, err);
+    r = format_array_alloc(head.dtype, &head.shape, place, out, &memory, err);
     if (!r)
         swap_bytes(memory, p + head.size, (size_t)head.bytes, element);
     return r;
@@ -184,7 +171,7 @@ static int idx_gzip(const uint8_t *p, size_t size, const char *place, struct psg
                         (long long)head.bytes, size);
     _cleanup_(psg_array_free) struct psg_array array = { 0 };
     void *memory;
-    r = array_alloc(head.dtype, &head.shape, place, &array, &memory, err);
+    r = format_array_alloc(head.dtype, &head.shape, place, &array, &memory, err);
     if (!r)
         r = unpack_some(&u, memory, (size_t)head.bytes, &got, err);
     if (!r && got < (size_t)head.bytes)
@@ -219,8 +206,8 @@ int psg_idx_read(const char *path, struct psg_array *out, struct psg_error *err)
 {
     const uint8_t *data;
     size_t size;
-    _cleanup_(owner_freep) struct psg_array_owner *owner = NULL;
-    int r = file_open(path, &data, &size, &owner, err);
+    _cleanup_(format_owner_freep) struct psg_array_owner *owner = NULL;
+    int r = format_file_open(path, &data, &size, &owner, err);
     if (!r)
         r = psg_idx_decode(data, size, path, out, err);
     if (!r && !out->owner)

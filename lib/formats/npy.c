@@ -169,7 +169,7 @@ int psg_npy_decode(const void *bytes, size_t size, const char *place, struct psg
         return psg_fail(
             err, PSG_E_UNSUPPORTED, place,
             "the array is in Fortran order; save numpy.ascontiguousarray(array)");
-    int64_t want = array_bytes(head.dtype, &head.shape);
+    int64_t want = format_array_bytes(head.dtype, &head.shape);
     size_t have = size - dict_at - dict;
     if (want < 0 || (uint64_t)want != have)
         return psg_fail(err, PSG_E_FORMAT, place,
@@ -185,8 +185,8 @@ int psg_npy_read(const char *path, struct psg_array *out, struct psg_error *err)
 {
     const uint8_t *data;
     size_t size;
-    _cleanup_(owner_freep) struct psg_array_owner *owner = NULL;
-    int r = file_open(path, &data, &size, &owner, err);
+    _cleanup_(format_owner_freep) struct psg_array_owner *owner = NULL;
+    int r = format_file_open(path, &data, &size, &owner, err);
     if (!r)
         r = psg_npy_decode(data, size, path, out, err);
     if (!r)

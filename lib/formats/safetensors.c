@@ -114,13 +114,13 @@ static int parse_string(struct parser *p, const char **textp)
         c->at++;
         if (!take_escape(c, &code))
             return parse_fail(p, "a bad escape in a string");
-        n += utf8_encode(code, out + n);
+        n += format_utf8_encode(code, out + n);
     }
     if (c->at == c->end)
         return parse_fail(p, "a string does not end");
     c->at++;
     out[n] = '\0';
-    if (!utf8_valid(out, n))
+    if (!format_utf8_valid(out, n))
         return parse_fail(p, "a string is not UTF-8");
     p->file->text_used += n + 1;
     *textp = out;
@@ -240,7 +240,7 @@ static int parse_tensor(struct parser *p, const char *name)
         return parse_fail(p, "a ',' or '}' is missing");
     if (seen != 7)
         return parse_fail(p, "a tensor lacks dtype, shape or data_offsets");
-    int64_t bytes = array_bytes(e->item.array.dtype, &e->item.array.shape);
+    int64_t bytes = format_array_bytes(e->item.array.dtype, &e->item.array.shape);
     if (bytes < 0 || e->end < e->begin || e->end - e->begin != bytes)
         return psg_fail(
             p->err, PSG_E_FORMAT, p->place,
@@ -409,8 +409,8 @@ int psg_safetensors_open(const char *path, struct psg_safetensors **filep,
 {
     const uint8_t *data;
     size_t size;
-    _cleanup_(owner_freep) struct psg_array_owner *owner = NULL;
-    int r = file_open(path, &data, &size, &owner, err);
+    _cleanup_(format_owner_freep) struct psg_array_owner *owner = NULL;
+    int r = format_file_open(path, &data, &size, &owner, err);
     if (!r)
         r = psg_safetensors_open_bytes(data, size, path, filep, err);
     if (!r)
@@ -424,7 +424,7 @@ struct psg_safetensors *psg_safetensors_close(struct psg_safetensors *file)
         free(file->entry);
         free(file->meta);
         free(file->text);
-        owner_free(file->owner);
+        format_owner_free(file->owner);
         free(file);
     }
     return NULL;

@@ -95,7 +95,7 @@ static int check_names(const char *path, const char **name, size_t n, struct psg
     if (n)
         qsort(name, n, sizeof name[0], by_name);
     for (size_t i = 0; i < n; i++) {
-        if (!utf8_valid(name[i], strlen(name[i])))
+        if (!format_utf8_valid(name[i], strlen(name[i])))
             return psg_fail(err, PSG_E_INVALID, path, "a name is not UTF-8");
         if (i && strcmp(name[i - 1], name[i]) == 0)
             return psg_fail(err, PSG_E_INVALID, path, "the name '%.80s' comes twice",
@@ -117,7 +117,7 @@ static int check_items(const char *path, const struct psg_safetensors_item *item
             return psg_fail(err, PSG_E_INVALID, path,
                             "no tensor can be called __metadata__");
         if (!safetensors_dtype_name(item[i].array.dtype) ||
-            array_bytes(item[i].array.dtype, &item[i].array.shape) < 0)
+            format_array_bytes(item[i].array.dtype, &item[i].array.shape) < 0)
             return psg_fail(err, PSG_E_INVALID, path,
                             "tensor '%.80s' has a bad dtype or shape", name[i]);
     }
@@ -126,7 +126,7 @@ static int check_items(const char *path, const struct psg_safetensors_item *item
         return r;
     for (size_t i = 0; i < n_meta; i++) {
         name[i] = meta[i].key;
-        if (!utf8_valid(meta[i].value, strlen(meta[i].value)))
+        if (!format_utf8_valid(meta[i].value, strlen(meta[i].value)))
             return psg_fail(err, PSG_E_INVALID, path, "metadata '%.80s' is not UTF-8",
                             meta[i].key);
     }
@@ -179,7 +179,7 @@ static int header_make(struct text *t, const char *path,
     for (size_t i = 0; i < n_items; i++) {
         int64_t begin = at;
         if (__builtin_add_overflow(
-                at, array_bytes(item[i]->array.dtype, &item[i]->array.shape), &at))
+                at, format_array_bytes(item[i]->array.dtype, &item[i]->array.shape), &at))
             return psg_fail(err, PSG_E_RANGE, path,
                             "the tensors are too large for one file");
         if (i || n_meta)
@@ -214,8 +214,9 @@ static int write_data(int fd, const struct text *header,
 {
     int r = write_all(fd, header->p, header->size);
     for (size_t i = 0; !r && i < n_items; i++)
-        r = write_all(fd, item[i]->array.data,
-                      (size_t)array_bytes(item[i]->array.dtype, &item[i]->array.shape));
+        r = write_all(
+            fd, item[i]->array.data,
+            (size_t)format_array_bytes(item[i]->array.dtype, &item[i]->array.shape));
     return r ? r : fsync(fd);
 }
 

@@ -28,7 +28,7 @@ static size_t utf8_length(const unsigned char *p, size_t size)
     return n;
 }
 
-bool utf8_valid(const char *text, size_t size)
+bool format_utf8_valid(const char *text, size_t size)
 {
     const unsigned char *p = (const unsigned char *)text;
     for (size_t at = 0, n; at < size; at += n) {
@@ -39,7 +39,7 @@ bool utf8_valid(const char *text, size_t size)
     return true;
 }
 
-size_t utf8_encode(uint32_t c, char *out)
+size_t format_utf8_encode(uint32_t c, char *out)
 {
     if (c < 0x80) {
         out[0] = (char)c;

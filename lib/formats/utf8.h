@@ -7,8 +7,8 @@
 
 /* Well-formed UTF-8 (Unicode table 3-7): no overlong forms, no surrogates, at most
  * U+10FFFF. */
-bool utf8_valid(const char *text, size_t size);
+bool format_utf8_valid(const char *text, size_t size);
 /* Writes code point c (no surrogate, at most U+10FFFF) to out[4]; returns its bytes. */
-size_t utf8_encode(uint32_t c, char *out);
+size_t format_utf8_encode(uint32_t c, char *out);
 
 #endif

@@ -4,37 +4,37 @@
  * losses are put on a grid, tilted by exp(lambda S) so that the mass lies where epsilon
  * does, and composed as powers of their Fourier transforms; delta is then a sum over those
  * frequencies that the composition leaves alive. */
-#ifndef ACCOUNTANT_PLAN_H
-#define ACCOUNTANT_PLAN_H
+#ifndef ACCOUNTANT_PRV_PLAN_H
+#define ACCOUNTANT_PRV_PLAN_H
 
 #include <stdbool.h>
 
-#include "accountant/loss.h"
+#include "accountant/prv_loss.h"
 #include "psg/accountant.h"
 
-enum { PLAN_CLASSES_MAX = 64 };
+enum { PRV_CLASSES_MAX = 64 };
 
-struct plan_key {
+struct prv_plan_key {
     bool add; /* adding a record; else removing one */
-    enum loss_bound bound;
+    enum prv_bound bound;
     bool by_epsilon; /* goal is an epsilon; else a delta */
     double goal;
     double near; /* about what epsilon will be, to choose the grid by; 0: unknown */
 };
 
-struct plan;
+struct prv_plan;
 
 /* Grids for a history of up to event[i].steps of each event; events are merged (no event
  * twice) and at most one has sample_rate 1. */
-int plan_new(const struct plan_key *key, const struct psg_dp_event *event, size_t n_events,
-             struct plan **planp, struct psg_error *err);
-struct plan *plan_free(struct plan *plan);
+int prv_plan_new(const struct prv_plan_key *key, const struct psg_dp_event *event,
+                 size_t n_events, struct prv_plan **planp, struct psg_error *err);
+struct prv_plan *prv_plan_free(struct prv_plan *plan);
 /* Whether the plan can answer for this history: the same events, and not more steps. */
-bool plan_fits(const struct plan *plan, const struct plan_key *key,
-               const struct psg_dp_event *event, size_t n_events);
+bool prv_plan_fits(const struct prv_plan *plan, const struct prv_plan_key *key,
+                   const struct psg_dp_event *event, size_t n_events);
 /* The epsilon that the grid was chosen for. */
-double plan_near(const struct plan *plan);
+double prv_plan_near(const struct prv_plan *plan);
 /* The bound on epsilon at delta, or on delta at epsilon, whichever the key asks for. */
-double plan_answer(struct plan *plan, const struct psg_dp_event *event);
+double prv_plan_answer(struct prv_plan *plan, const struct psg_dp_event *event);
 
 #endif

@@ -1,4 +1,4 @@
-#include "accountant/plan.h"
+#include "accountant/prv_plan_impl.h"
 
 #include <fftw3.h>
 #include <math.h>
@@ -14,42 +14,10 @@ enum {
     WINDOW_MAX = 1 << 21, /* nodes of the composition */
 };
 
-static const double window_tail = 1e-13; /* tilted mass outside of the window, each side */
-static const double lost_tail = 1e-6;    /* of delta: mass beyond the truncation of x */
-static const double dead_log = -42;      /* log of what a frequency must keep to count */
+static const double lost_tail = 1e-6; /* of delta: mass beyond the truncation of x */
 
 /* Planning in FFTW is not thread-safe; running a plan is. */
 static pthread_mutex_t fftw_planner = PTHREAD_MUTEX_INITIALIZER;
-
-/* Losses of one step with their log masses under the direction's own measure. */
-struct pmf {
-    size_t n; /* without nodes that have no mass */
-    double *loss, *log_mass;
-};
-
-struct class
-{
-    double q, sigma;
-    int64_t steps_max;
-    struct loss loss;
-    struct pmf pmf;
-    double infinite;       /* mass of losses that are not on the grid, taken as infinite */
-    double log_mgf, mean;  /* of the tilted grid: log E exp(lambda loss), and its mean */
-    double offset;         /* loss of node 0 */
-    long centre;           /* the node that stands at index 0 of the transform */
-    double *log_abs, *arg; /* transform of the tilted masses: n/2 + 1 frequencies */
-};
-
-struct plan {
-    struct plan_key key;
-    size_t n_classes;
-    struct class class[PLAN_CLASSES_MAX];
-    double lambda, step, near;
-    double blurred;      /* steps that the grid blurs */
-    size_t n;            /* nodes of the window */
-    double below, above; /* window around the tilted mean */
-    double deviation;    /* standard deviation of the tilted composition at steps_max */
-};
 
 static void pmf_fini(struct pmf *pmf)
 {
@@ -97,7 +65,7 @@ static void pmf_moments(const struct pmf *pmf, double t, double log_mgf, double 
 }
 
 /* sum of steps log E exp(t loss) */
-static double plan_log_mgf(const struct plan *p, double t)
+static double plan_log_mgf(const struct prv_plan *p, double t)
 {
     double sum = 0;
     for (size_t k = 0; k < p->n_classes; k++)
@@ -120,7 +88,7 @@ static double normal_upper(double p)
 }
 
 /* Bins of equal width in x: merged outputs, good enough to choose tilt, step and window. */
-static int coarse_pmf(struct class *c, bool add, struct psg_error *err)
+static int coarse_pmf(struct prv_class *c, bool add, struct psg_error *err)
 {
     double bottom = fmax(c->loss.bottom, -9 * c->sigma), width = c->sigma / 16;
     width = fmax(width, (c->loss.top - bottom) / (COARSE_MAX - 8));
@@ -131,7 +99,7 @@ static int coarse_pmf(struct class *c, bool add, struct psg_error *err)
     double x0 = c->loss.bottom;
     for (double x1 = bottom; x0 < c->loss.top && n < COARSE_MAX; x1 += width) {
         double a, b, end = fmin(x1, c->loss.top);
-        loss_mass(&c->loss, x0, end, &a, &b);
+        prv_loss_mass(&c->loss, x0, end, &a, &b);
         if (a > 0 && b > 0) {
             c->pmf.loss[n] = add ? -log(b / a) : log(b / a);
             c->pmf.log_mass[n++] = add ? log(a) : log(b);
@@ -144,7 +112,7 @@ static int coarse_pmf(struct class *c, bool add, struct psg_error *err)
 
 /* Chernoff bound that the tilt minimises: log delta at an epsilon, or epsilon at a delta.
  */
-static double chernoff(const struct plan *p, double lambda)
+static double chernoff(const struct prv_plan *p, double lambda)
 {
     double log_best = lambda * log(lambda) - (1 + lambda) * log1p(lambda);
     double log_mgf = plan_log_mgf(p, lambda);
@@ -154,8 +122,8 @@ static double chernoff(const struct plan *p, double lambda)
 }
 
 /* Golden section over log t of a function with one valley. */
-static double minimise(double (*f)(const struct plan *, double), const struct plan *p,
-                       double lo, double hi)
+static double minimise(double (*f)(const struct prv_plan *, double),
+                       const struct prv_plan *p, double lo, double hi)
 {
     const double g = 0.6180339887498949;
     double a = log(lo), b = log(hi), u = b - g * (b - a), v = a + g * (b - a);
@@ -175,13 +143,13 @@ static double minimise(double (*f)(const struct plan *, double), const struct pl
 }
 
 /* Chernoff widths of the tilted composition: mass window_tail lies further out. */
-static double tail_above(const struct plan *p, double theta)
+static double tail_above(const struct prv_plan *p, double theta)
 {
     double grow = plan_log_mgf(p, p->lambda + theta) - plan_log_mgf(p, p->lambda);
     return (grow - log(window_tail)) / theta;
 }
 
-static double tail_below(const struct plan *p, double theta)
+static double tail_below(const struct prv_plan *p, double theta)
 {
     double grow = plan_log_mgf(p, p->lambda - theta) - plan_log_mgf(p, p->lambda);
     return (grow - log(window_tail)) / theta;
@@ -190,7 +158,7 @@ static double tail_below(const struct plan *p, double theta)
 /* Adding a record has losses far below all that matters once tilted: a grid that reached
  * them would be almost all of the work. What lies below the new end counts as lying at it.
  */
-static void trim_low_losses(struct class *c, double lambda)
+static void trim_low_losses(struct prv_class *c, double lambda)
 {
     double log_mgf = pmf_log_mgf(&c->pmf, lambda), mass = 0;
     double small = log_mgf + log(window_tail) - 12 - log((double)c->steps_max);
@@ -202,13 +170,13 @@ static void trim_low_losses(struct class *c, double lambda)
         n--;
     }
     if (n < c->pmf.n)
-        c->loss.top = fmin(c->loss.top, loss_inverse(&c->loss, -c->pmf.loss[n - 1]));
+        c->loss.top = fmin(c->loss.top, prv_loss_inverse(&c->loss, -c->pmf.loss[n - 1]));
     c->pmf.n = n;
 }
 
 /* Sum over the steps of how much of a node's spacing a tilted loss is away from the spike
  * at the end of the grid, where a node stands: the steps that the grid blurs. */
-static double blurred_steps(const struct plan *p, double step)
+static double blurred_steps(const struct prv_plan *p, double step)
 {
     double sum = 0;
     for (size_t k = 0; k < p->n_classes; k++) {
@@ -226,7 +194,7 @@ static double blurred_steps(const struct plan *p, double step)
 
 /* Splitting mass onto nodes `step` apart adds at most (lambda + 1) step^2 / 8 to epsilon
  * per blurred step, usually 2/3 of that. */
-static double choose_step(struct plan *p, double range)
+static double choose_step(struct prv_plan *p, double range)
 {
     double allowed = fmin(1e-4 * p->near, 1e-3), steps = 0;
     for (size_t k = 0; k < p->n_classes; k++)
@@ -240,25 +208,25 @@ static double choose_step(struct plan *p, double range)
 }
 
 /* The window that leaves out window_tail on each side, of the masses that are there. */
-static void plan_window(struct plan *p, double mean)
+static void plan_window(struct prv_plan *p, double mean)
 {
     double theta = fmin(1e3 / p->deviation, 0.5 / p->step);
     p->below = mean + tail_below(p, minimise(tail_below, p, 1e-6 * theta, theta));
     p->above = tail_above(p, minimise(tail_above, p, 1e-6 * theta, theta)) - mean;
 }
 
-static double window_size(const struct plan *p)
+static double window_size(const struct prv_plan *p)
 {
     return p->below + p->above + 8 * p->step;
 }
 
 /* Tilt and step from the coarse bins. */
-static int plan_scale(struct plan *p, struct psg_error *err)
+static int plan_scale(struct prv_plan *p, struct psg_error *err)
 {
     p->lambda = minimise(chernoff, p, 1e-4, 1e9);
     double variance = 0, range = 0, mean = 0;
     for (size_t k = 0; k < p->n_classes; k++) {
-        struct class *c = &p->class[k];
+        struct prv_class *c = &p->class[k];
         if (p->key.add && c->q < 1)
             trim_low_losses(c, p->lambda);
         double m, v;
@@ -285,11 +253,12 @@ static int plan_scale(struct plan *p, struct psg_error *err)
 
 /* Where the grid may get sparse: so far up that steps with such losses, weighted with the
  * square of the spacing, are a small part of those that the grid blurs anyway. */
-static void choose_levels(const struct class *c, const struct plan *p, double *level)
+static void choose_levels(const struct prv_class *c, const struct prv_plan *p,
+                          double *level)
 {
     double log_mgf = pmf_log_mgf(&c->pmf, p->lambda), beyond = 0;
     double worth = p->blurred / 64 / (double)c->steps_max / (double)p->n_classes;
-    int k = LOSS_LEVELS;
+    int k = PRV_LEVELS;
     for (size_t i = c->pmf.n; i-- > 0 && k > 0;) {
         beyond += exp(c->pmf.log_mass[i] + p->lambda * c->pmf.loss[i] - log_mgf);
         while (k > 0 && beyond * ldexp(1, 2 * k) > worth)
@@ -300,15 +269,16 @@ static void choose_levels(const struct class *c, const struct plan *p, double *l
 }
 
 /* The class on the plan's grid, in the plan's direction. */
-static int class_discretise(struct class *c, const struct plan *p, struct psg_error *err)
+static int class_discretise(struct prv_class *c, const struct prv_plan *p,
+                            struct psg_error *err)
 {
-    struct loss_grid g = { 0 };
-    bool add = p->key.add, upper = p->key.bound == LOSS_UPPER;
-    struct loss_request request = {
+    struct prv_loss_grid g = { 0 };
+    bool add = p->key.add, upper = p->key.bound == PRV_UPPER;
+    struct prv_loss_request request = {
         .bound = p->key.bound, .add = add, .step = p->step, .n_max = GRID_MAX
     };
     choose_levels(c, p, request.level);
-    int r = loss_discretise(&c->loss, &request, &g, err);
+    int r = prv_loss_discretise(&c->loss, &request, &g, err);
     if (r)
         return r;
     _cleanup_free_ double *a = g.a;
@@ -317,8 +287,8 @@ static int class_discretise(struct class *c, const struct plan *p, struct psg_er
     if (r)
         return r;
     double a_low, b_low, a_high, b_high;
-    loss_mass(&c->loss, -INFINITY, c->loss.bottom, &a_low, &b_low);
-    loss_mass(&c->loss, c->loss.top, INFINITY, &a_high, &b_high);
+    prv_loss_mass(&c->loss, -INFINITY, c->loss.bottom, &a_low, &b_low);
+    prv_loss_mass(&c->loss, c->loss.top, INFINITY, &a_high, &b_high);
     c->infinite = upper ? (add ? a_low : b_high) : 0;
     c->offset = add ? -g.offset - g.step * (double)(g.first + (long)g.n - 1)
                     : g.offset + g.step * (double)g.first;
@@ -345,7 +315,8 @@ static int class_discretise(struct class *c, const struct plan *p, struct psg_er
 }
 
 /* log_abs and arg of the transform of the tilted masses. */
-static int class_transform(struct class *c, const struct plan *p, struct psg_error *err)
+static int class_transform(struct prv_class *c, const struct prv_plan *p,
+                           struct psg_error *err)
 {
     size_t n = p->n, half = n / 2 + 1;
     double *in = fftw_malloc(n * sizeof in[0]);
@@ -381,12 +352,12 @@ static int class_transform(struct class *c, const struct plan *p, struct psg_err
     return fft ? 0 : psg_fail(err, PSG_E_NOMEM, "prv", "out of memory");
 }
 
-static void plan_freep(struct plan **planp)
+static void prv_plan_freep(struct prv_plan **planp)
 {
-    plan_free(*planp);
+    prv_plan_free(*planp);
 }
 
-struct plan *plan_free(struct plan *plan)
+struct prv_plan *prv_plan_free(struct prv_plan *plan)
 {
     for (size_t k = 0; plan && k < plan->n_classes; k++) {
         pmf_fini(&plan->class[k].pmf);
@@ -397,19 +368,19 @@ struct plan *plan_free(struct plan *plan)
     return NULL;
 }
 
-static int plan_classes(struct plan *p, const struct psg_dp_event *event,
+static int plan_classes(struct prv_plan *p, const struct psg_dp_event *event,
                         struct psg_error *err)
 {
     /* mass beyond the truncation is taken as infinite loss. For a question by epsilon a
      * fixed tail far below any delta of use */
     double tail = p->key.by_epsilon ? 1e-18 : fmax(p->key.goal * lost_tail, 1e-250);
     for (size_t k = 0; k < p->n_classes; k++) {
-        struct class *c = &p->class[k];
+        struct prv_class *c = &p->class[k];
         c->q = event[k].sample_rate;
         c->sigma = event[k].noise_multiplier;
         c->steps_max = event[k].steps;
         double z = normal_upper(tail / (double)p->n_classes / (double)c->steps_max);
-        c->loss = (struct loss){ c->q, c->sigma, -INFINITY, 1 + z * c->sigma };
+        c->loss = (struct prv_loss){ c->q, c->sigma, -INFINITY, 1 + z * c->sigma };
         if (c->q == 1)
             c->loss.bottom = -z * c->sigma;
         int r = coarse_pmf(c, p->key.add, err);
@@ -419,13 +390,13 @@ static int plan_classes(struct plan *p, const struct psg_dp_event *event,
     return 0;
 }
 
-int plan_new(const struct plan_key *key, const struct psg_dp_event *event, size_t n_events,
-             struct plan **planp, struct psg_error *err)
+int prv_plan_new(const struct prv_plan_key *key, const struct psg_dp_event *event,
+                 size_t n_events, struct prv_plan **planp, struct psg_error *err)
 {
-    if (n_events > PLAN_CLASSES_MAX)
+    if (n_events > PRV_CLASSES_MAX)
         return psg_fail(err, PSG_E_UNSUPPORTED, "prv", "more than %d different events",
-                        PLAN_CLASSES_MAX);
-    _cleanup_(plan_freep) struct plan *p = calloc(1, sizeof *p);
+                        PRV_CLASSES_MAX);
+    _cleanup_(prv_plan_freep) struct prv_plan *p = calloc(1, sizeof *p);
     if (!p)
         return psg_fail(err, PSG_E_NOMEM, "prv", "out of memory");
     p->key = *key;
@@ -462,182 +433,23 @@ int plan_new(const struct plan_key *key, const struct psg_dp_event *event, size_
     return 0;
 }
 
-double plan_near(const struct plan *p)
+double prv_plan_near(const struct prv_plan *p)
 {
     return p->near;
 }
 
-bool plan_fits(const struct plan *p, const struct plan_key *key,
-               const struct psg_dp_event *event, size_t n_events)
+bool prv_plan_fits(const struct prv_plan *p, const struct prv_plan_key *key,
+                   const struct psg_dp_event *event, size_t n_events)
 {
     if (!p || p->n_classes != n_events || p->key.add != key->add ||
         p->key.bound != key->bound || p->key.by_epsilon != key->by_epsilon ||
         p->key.goal != key->goal)
         return false;
     for (size_t k = 0; k < n_events; k++) {
-        const struct class *c = &p->class[k];
+        const struct prv_class *c = &p->class[k];
         if (c->q != event[k].sample_rate || c->sigma != event[k].noise_multiplier ||
             event[k].steps > c->steps_max || event[k].steps < c->steps_max / 2)
             return false;
     }
     return true;
-}
-
-/* The composition of the steps asked about. */
-struct composed {
-    const struct plan *p;
-    size_t n_alive;
-    size_t *alive;        /* frequencies that keep more than exp(dead_log) */
-    double *re, *im;      /* their values */
-    double log_mgf;       /* of all steps */
-    double base;          /* loss of cyclic index 0 */
-    long first;           /* lowest index of the window */
-    double infinite_part; /* probability of an infinite loss */
-    double noise;         /* bound on rounding, relative to the tilted mass */
-};
-
-static void composed_fini(struct composed *c)
-{
-    free(c->alive);
-    free(c->re);
-    free(c->im);
-}
-
-static int composed_init(struct composed *c, const struct plan *p,
-                         const struct psg_dp_event *event)
-{
-    size_t half = p->n / 2 + 1;
-    c->p = p;
-    c->alive = malloc(half * sizeof c->alive[0]);
-    c->re = malloc(half * sizeof c->re[0]);
-    c->im = malloc(half * sizeof c->im[0]);
-    if (!c->alive || !c->re || !c->im)
-        return PSG_E_NOMEM;
-    double mean = 0, steps = 0, log_finite = 0;
-    for (size_t k = 0; k < p->n_classes; k++) {
-        const struct class *s = &p->class[k];
-        double t = (double)event[k].steps;
-        mean += t * s->mean;
-        steps += t;
-        c->log_mgf += t * s->log_mgf;
-        c->base += t * (s->offset + p->step * (double)s->centre);
-        log_finite += t * log1p(-s->infinite);
-    }
-    c->infinite_part = -expm1(log_finite);
-    c->noise = 1e-13 + steps * 1e-15;
-    c->first = (long)floor((mean - p->below - c->base) / p->step);
-    for (size_t i = 0; i < half; i++) {
-        double log_abs = 0, arg = 0;
-        for (size_t k = 0; k < p->n_classes; k++) {
-            log_abs += (double)event[k].steps * p->class[k].log_abs[i];
-            arg += (double)event[k].steps * p->class[k].arg[i];
-        }
-        if (!(log_abs > dead_log))
-            continue;
-        c->alive[c->n_alive] = i;
-        c->re[c->n_alive] = exp(log_abs) * cos(arg);
-        c->im[c->n_alive++] = exp(log_abs) * sin(arg);
-    }
-    return 0;
-}
-
-/* sum over k < n of r^k with r = exp(-decay + i angle), where r^n has the angle `angle_n`
- */
-static void geometric(double decay, double angle, double n, double angle_n, double *re,
-                      double *im)
-{
-    /* 1 - r without cancellation near 1 */
-    double half = sin(angle / 2), shrink = exp(-decay);
-    double dr = -expm1(-decay) + 2 * shrink * half * half, di = -shrink * sin(angle);
-    double end = exp(-decay * n), nr = 1 - end * cos(angle_n), ni = -end * sin(angle_n);
-    double norm = dr * dr + di * di;
-    *re = (nr * dr + ni * di) / norm;
-    *im = (ni * dr - nr * di) / norm;
-}
-
-/* log of the bound on delta at epsilon, and its derivative in epsilon. */
-static double composed_log_delta(const struct composed *c, double epsilon, double *slopep)
-{
-    const struct plan *p = c->p;
-    long n = (long)p->n, first = (long)floor((epsilon - c->base) / p->step) + 1;
-    if (first < c->first)
-        first = c->first;
-    double count = fmax((double)(c->first + n - first), 0);
-    double s = c->base + p->step * (double)first, gap = exp(epsilon - s);
-    long first_mod = (first % n + n) % n, count_mod = (long)count % n;
-    double sum = 0, minus = 0;
-    for (size_t k = 0; k < c->n_alive && count > 0; k++) {
-        long m = (long)c->alive[k];
-        double turn = 2 * M_PI / (double)n, angle = turn * (double)m;
-        double angle_n = turn * (double)((long)((__int128)m * count_mod % n));
-        double start = turn * (double)((long)((__int128)m * first_mod % n));
-        double gr, gi, hr, hi;
-        geometric(p->lambda * p->step, angle, count, angle_n, &gr, &gi);
-        geometric((p->lambda + 1) * p->step, angle, count, angle_n, &hr, &hi);
-        double fr = c->re[k] * cos(start) - c->im[k] * sin(start);
-        double fi = c->re[k] * sin(start) + c->im[k] * cos(start);
-        /* real input: the other half of the spectrum is the conjugate of this one */
-        double weight = m == 0 || 2 * m == n ? 1 : 2;
-        sum += weight * (fr * gr - fi * gi);
-        minus += weight * (fr * hr - fi * hi);
-    }
-    sum = fmax(sum / (double)n, 0);
-    minus = fmax(gap * minus / (double)n, 0);
-    /* tilted mass outside of the window lies above epsilon at worst */
-    double scale = c->log_mgf - p->lambda * s, tail = window_tail;
-    double slack = (c->noise + 2 * tail) * exp(p->lambda * (s - epsilon)),
-           part = sum - minus;
-    if (p->key.bound == LOSS_UPPER)
-        part = fmax(part, 0) + slack;
-    else
-        part = fmax(part - slack, 0);
-    double log_delta = scale + log(part);
-    if (p->key.bound == LOSS_UPPER && c->infinite_part > 0)
-        log_delta = fmax(log_delta, log(c->infinite_part)) +
-                    log1p(exp(-fabs(log_delta - log(c->infinite_part))));
-    if (slopep)
-        *slopep = part > 0 ? -minus / part : 0;
-    return log_delta;
-}
-
-/* Newton on log delta within a bracket. Far below the root the slack outweighs what is
- * summed, so only a bound that was seen to hold counts: the trivial one else. */
-static double solve_epsilon(const struct composed *c, double log_goal)
-{
-    const struct plan *p = c->p;
-    bool upper = p->key.bound == LOSS_UPPER, seen = false;
-    double bottom = c->base + p->step * (double)c->first, slope;
-    double lo = fmax(0, bottom), hi = bottom + p->step * (double)p->n;
-    if (hi <= 0)
-        return 0;
-    if (upper && composed_log_delta(c, lo, NULL) <= log_goal)
-        return lo;
-    double at = fmin(fmax(bottom + p->below, lo), hi);
-    for (int i = 0; i < 100 && hi - lo > 1e-9 * hi + 1e-14; i++) {
-        double value = composed_log_delta(c, at, &slope);
-        bool over = value > log_goal;
-        seen = seen || over != upper;
-        if (over)
-            lo = at;
-        else
-            hi = at;
-        /* a little past the root, so that both ends close in */
-        double next = at - (value - log_goal) / slope;
-        next += (over ? 0.4 : -0.4) * 1e-9 * fabs(next);
-        at = next > lo && next < hi && i % 8 != 7 ? next : (lo + hi) / 2;
-    }
-    if (!seen)
-        return upper ? INFINITY : 0;
-    return upper ? hi : lo;
-}
-
-double plan_answer(struct plan *p, const struct psg_dp_event *event)
-{
-    _cleanup_(composed_fini) struct composed c = { 0 };
-    bool upper = p->key.bound == LOSS_UPPER;
-    if (composed_init(&c, p, event)) /* no memory: the trivial bound is still true */
-        return upper ? (p->key.by_epsilon ? 1 : INFINITY) : 0;
-    if (p->key.by_epsilon)
-        return fmin(exp(composed_log_delta(&c, p->key.goal, NULL)), 1);
-    return solve_epsilon(&c, log(p->key.goal));
 }
