@@ -59,7 +59,9 @@ static void jobs_settings(const struct config *config, struct jobs_config *setti
     *settings = (struct jobs_config){ .cores = cores_of(config),
                                       .max_running = (int)config->max_running,
                                       .max_queued_per_owner = config->jobs_per_owner,
-                                      .step_events_per_s = 5 };
+                                      .step_events_per_s = 5,
+                                      .checkpoint_every_s =
+                                          (double)config->checkpoint_every * 1e-3 };
 }
 
 static void complain(struct daemon *d, const char *what, const char *why)

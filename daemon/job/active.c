@@ -380,7 +380,9 @@ static int fill_run_spec(struct active *a, struct problem *p)
         .accountant = plan->accountant,
         .telemetry = plan->telemetry,
         .eval_every = a->spec->train.eval_every,
-        .checkpoint_every_s = a->spec->train.checkpoint_every,
+        .checkpoint_every_s = isnan(a->spec->train.checkpoint_every)
+                                  ? jobs->config.checkpoint_every_s
+                                  : a->spec->train.checkpoint_every,
         .step_events_per_s = jobs->config.step_events_per_s,
     };
     return 0;

@@ -37,6 +37,7 @@ struct jobs_config {
     uint64_t max_queued_per_owner; /* not yet terminal; 0: no limit */
     uint64_t memory_bytes;         /* one plan's limit; 0: no limit */
     double step_events_per_s;      /* 0: every step */
+    double checkpoint_every_s;     /* for jobs that do not say; 0: after every step */
     int64_t idempotency_ms;        /* how long a key is remembered; 0: 24 hours */
 };
 
