@@ -14,6 +14,14 @@
 #include "psg/backend.h"
 #include "suite.h"
 
+/* under AddressSanitizer the canaries may not even be read while a kernel runs */
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(at, size)   ((void)(at), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(at, size) ((void)(at), (void)(size))
+#endif
+
 #ifdef PSG_REAL_DOUBLE
 #define REAL_EPS DBL_EPSILON
 #else
@@ -77,6 +85,8 @@ static inline struct buffer buffer_make(int64_t n)
         b.all[i] = b.at[n + i] = buffer_canary(i);
     for (int64_t i = 0; i < n; i++)
         b.at[i] = (psg_real)NAN;
+    ASAN_POISON_MEMORY_REGION(b.all, BUFFER_GUARD * sizeof *b.all);
+    ASAN_POISON_MEMORY_REGION(b.at + n, BUFFER_GUARD * sizeof *b.all);
     return b;
 }
 
@@ -106,8 +116,14 @@ static inline struct buffer buffer_abs(const struct buffer *from)
     return b;
 }
 
+static inline void buffer_unguard(const struct buffer *b)
+{
+    ASAN_UNPOISON_MEMORY_REGION(b->all, (size_t)(b->n + 2 * BUFFER_GUARD) * sizeof *b->all);
+}
+
 static inline void buffer_freep(struct buffer *b)
 {
+    buffer_unguard(b);
     free(b->all);
 }
 
@@ -125,6 +141,7 @@ static inline void buffer_close(const char *what, const struct buffer *got,
                                 const struct buffer *want, const struct buffer *scale,
                                 double terms, double floor)
 {
+    buffer_unguard(got);
     for (int64_t i = 0; i < BUFFER_GUARD; i++)
         ck_assert_msg(got->all[i] == buffer_canary(i) &&
                           got->at[got->n + i] == buffer_canary(i),

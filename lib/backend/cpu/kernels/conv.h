@@ -28,7 +28,7 @@ static void conv_pack_weights(const struct conv_plan *p, const psg_real *w, psg_
             int64_t width = tile_vectors(p->og - j) * VEC_LEN;
             int64_t n = p->og - j < width ? p->og - j : width;
             tile_pack_transposed(p->cells, n, width, w + (g * p->og + j) * p->cells,
-                                 p->cells, to);
+                                 p->cells, w + p->groups * p->og * p->cells, to);
             to += p->cells * width;
             j += n;
         }
@@ -84,11 +84,12 @@ static void cpu_conv(const struct psg_conv *c, int64_t n, const psg_real *x,
 
 /* rows (ci, k), columns co: right matrix dy^T of one panel of channels */
 static void weight_panel(const struct conv_plan *p, const psg_real *planes,
-                         const psg_real *dy, int nv, int64_t n, psg_real *dw)
+                         const psg_real *dy, const psg_real *end, int nv, int64_t n,
+                         psg_real *dw)
 {
     psg_real tile[TILE_MR * TILE_NR];
     int64_t width = nv * VEC_LEN;
-    tile_pack_transposed(p->v.n_out, n, width, dy, p->v.n_out, p->packed);
+    tile_pack_transposed(p->v.n_out, n, width, dy, p->v.n_out, end, p->packed);
     for (int64_t l = 0; l < p->cells;) {
         int mr = tile_rows(p->cells - l);
         const psg_real *rows[TILE_MR];
@@ -119,7 +120,7 @@ static void weight_pack_patches(const struct conv_plan *p, const psg_real *plane
                 for (int64_t i = 0; i < run; i++)
                     at[o + i] = from[p->position[o] + i];
     }
-    tile_pack_transposed(t, n, width, line, t, to);
+    tile_pack_transposed(t, n, width, line, t, p->packed + p->n_packed, to);
 }
 
 /* rows co, columns (ci, k) */
@@ -173,7 +174,9 @@ static void cpu_conv_bwd_weight(const struct psg_conv *c, int64_t n, const psg_r
                 if (few_positions)
                     weight_patches(&p, in, out, nv, j, m, row);
                 else
-                    weight_panel(&p, in, out + j * p.v.n_out, nv, m, row + j * p.cells);
+                    weight_panel(&p, in, out + j * p.v.n_out,
+                                 dy + n * c->out_channels * p.v.n_out, nv, m,
+                                 row + j * p.cells);
                 j += m;
             }
         }
@@ -182,9 +185,28 @@ static void cpu_conv_bwd_weight(const struct psg_conv *c, int64_t n, const psg_r
 
 /* ---- gradient of the input ---- */
 
+/* to[k][ci] = w[ci][cell k of the phase] for the n channels of a panel */
+static void data_pack_cells(const struct conv_plan *p, const struct conv_phase *phase,
+                            int64_t n, int64_t width, const psg_real *w,
+                            const psg_real *end, psg_real *to)
+{
+    if (phase->n_cells == p->v.n_kernel) { /* all of them, in order */
+        tile_pack_transposed(p->v.n_kernel, n, width, w, p->v.n_kernel, end, to);
+        return;
+    }
+    for (int64_t k = 0; k < phase->n_cells; k++, to += width) {
+        const psg_real *at = w + p->phase_cell[phase->first + k];
+        for (int64_t ci = 0; ci < n; ci++)
+            to[ci] = at[ci * p->v.n_kernel];
+        for (int64_t ci = n; ci < width; ci++)
+            to[ci] = 0;
+    }
+}
+
 /* right matrices [remainder][group][panel][(co, k)][width] in the order bwd reads them */
 static void data_pack_weights(const struct conv_plan *p, const psg_real *w, psg_real *to)
 {
+    const psg_real *end = w + p->groups * p->og * p->cells;
     for (int64_t f = 0; f < p->n_phases; f++) {
         const struct conv_phase phase = conv_plan_phase(p, f);
         for (int64_t g = 0; g < p->groups; g++) {
@@ -192,15 +214,10 @@ static void data_pack_weights(const struct conv_plan *p, const psg_real *w, psg_
                 int64_t width = tile_vectors(p->cg - j) * VEC_LEN;
                 int64_t n = p->cg - j < width ? p->cg - j : width;
                 for (int64_t co = 0; co < p->og; co++) {
-                    const psg_real *from =
-                        w + ((g * p->og + co) * p->cg + j) * p->v.n_kernel;
-                    for (int64_t k = 0; k < phase.n_cells; k++, to += width) {
-                        const psg_real *at = from + p->phase_cell[phase.first + k];
-                        for (int64_t ci = 0; ci < n; ci++)
-                            to[ci] = at[ci * p->v.n_kernel];
-                        for (int64_t ci = n; ci < width; ci++)
-                            to[ci] = 0;
-                    }
+                    data_pack_cells(p, &phase, n, width,
+                                    w + ((g * p->og + co) * p->cg + j) * p->v.n_kernel, end,
+                                    to);
+                    to += phase.n_cells * width;
                 }
                 j += n;
             }

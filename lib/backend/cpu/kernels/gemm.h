@@ -73,7 +73,8 @@ static void gemm_tiles(const struct psg_gemm *g, const psg_real *a, const psg_re
             const psg_real *bl = g->trans_b ? b + j * g->ldb + l : b + l * g->ldb + j;
             int64_t ldb = g->ldb;
             if (g->trans_b) {
-                tile_pack_transposed(k, n, width, bl, g->ldb, pack);
+                tile_pack_transposed(k, n, width, bl, g->ldb,
+                                     b + (g->n - 1) * g->ldb + g->k, pack);
             } else if (n < width) { /* a full vector would read past the end of a row */
                 for (int64_t r = 0; r < k; r++) {
                     memcpy(pack + r * width, bl + r * ldb, (size_t)n * sizeof *pack);

@@ -199,7 +199,8 @@ static void extreme_columns(bool max, const int64_t size[3], const psg_real *x, 
 }
 
 /* As ref_argmax, for many columns at once. */
-static void cpu_argmax(int64_t outer, int64_t axis, int64_t inner, const psg_real *x, psg_real *y)
+static void cpu_argmax(int64_t outer, int64_t axis, int64_t inner, const psg_real *x,
+                       psg_real *y)
 {
     enum { BLOCK = 64 };
     psg_real top[BLOCK];

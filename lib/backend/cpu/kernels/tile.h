@@ -124,9 +124,10 @@ CPU_INLINE int64_t tile_padded(int64_t n)
     return (n + VEC_LEN - 1) / VEC_LEN * VEC_LEN;
 }
 
-/* a square of VEC_LEN rows of from, the first n of them there, into columns of to */
-CPU_INLINE void tile_pack_square(int64_t n, int64_t width, const psg_real *from,
-                                 int64_t step, psg_real *to)
+/* VEC_LEN rows of from, the first n of them there, into columns of to; the first `height`
+ * rows of the result are stored */
+CPU_INLINE void tile_pack_square(int64_t n, int64_t height, int64_t width,
+                                 const psg_real *from, int64_t step, psg_real *to)
 {
     vec v[VEC_LEN];
     CPU_UNROLL
@@ -135,23 +136,30 @@ CPU_INLINE void tile_pack_square(int64_t n, int64_t width, const psg_real *from,
     vec_transpose(VEC_LEN, v);
     CPU_UNROLL
     for (int i = 0; i < VEC_LEN; i++)
-        vec_store(to + i * width, v[i]);
+        if (i < height)
+            vec_store(to + i * width, v[i]);
 }
 
 /* to[l * width + j] = from[j * step + l] for j < n, zero for n <= j < width: a right matrix
- * from the rows of its transpose. width is n rounded up to whole vectors. */
+ * from the rows of its transpose. width is n rounded up to whole vectors. Memory up to end
+ * may be read, so that the last columns of a row are loaded with what follows them. */
 static void tile_pack_transposed(int64_t k, int64_t n, int64_t width, const psg_real *from,
-                                 int64_t step, psg_real *to)
+                                 int64_t step, const psg_real *end, psg_real *to)
 {
     for (int64_t j = 0; j < width; j += VEC_LEN) {
-        int64_t left = n - j, l = 0;
+        int64_t left = n - j < VEC_LEN ? n - j : VEC_LEN, l = 0;
         const psg_real *rows = from + j * step;
-        if (left >= VEC_LEN)
+        if (left == VEC_LEN)
             for (; l + VEC_LEN <= k; l += VEC_LEN)
-                tile_pack_square(VEC_LEN, width, rows + l, step, to + l * width + j);
+                tile_pack_square(VEC_LEN, VEC_LEN, width, rows + l, step,
+                                 to + l * width + j);
         else
             for (; l + VEC_LEN <= k; l += VEC_LEN)
-                tile_pack_square(left, width, rows + l, step, to + l * width + j);
+                tile_pack_square(left, VEC_LEN, width, rows + l, step, to + l * width + j);
+        if (l < k && end - rows >= l + (left - 1) * step + VEC_LEN) {
+            tile_pack_square(left, k - l, width, rows + l, step, to + l * width + j);
+            continue;
+        }
         for (; l < k; l++)
             for (int64_t i = 0; i < VEC_LEN; i++)
                 to[l * width + j + i] = i < left ? rows[i * step + l] : 0;
