@@ -211,6 +211,40 @@ void op_sum_space(const struct psg_backend *be, int64_t n, int64_t c, int64_t s,
     op_copy_rows(be, n, c, tmp, c, dst, stride);
 }
 
+/* rows of parameter r alone */
+static void one_param_rows(const struct psg_call *c, void (*grad_sample)(const struct psg_call *),
+                           int r, int64_t size, psg_real *room)
+{
+    psg_real *grad[OP_FEW] = { NULL };
+    struct psg_call k = *c;
+    grad[r] = room;
+    k.grad = grad;
+    k.grad_stride = size;
+    grad_sample(&k);
+}
+
+void op_rows_norm_sample(const struct psg_call *c, void (*grad_sample)(const struct psg_call *),
+                         int n_params, const int64_t *size, psg_real *room)
+{
+    for (int r = 0; r < n_params; r++) {
+        if (!c->use[r])
+            continue;
+        one_param_rows(c, grad_sample, r, size[r], room);
+        c->be->add_sqnorm(c->n, size[r], room, size[r], c->sq);
+    }
+}
+
+void op_rows_clipped_sum(const struct psg_call *c, void (*grad_sample)(const struct psg_call *),
+                         int n_params, const int64_t *size, psg_real *room)
+{
+    for (int r = 0; r < n_params; r++) {
+        if (!c->sum[r])
+            continue;
+        one_param_rows(c, grad_sample, r, size[r], room);
+        c->be->add_weighted(c->n, size[r], c->weight, room, size[r], c->sum[r]);
+    }
+}
+
 /* ---- lower ---- */
 struct psg_shape op_graph_shape(const struct psg_lower *l, psg_value v)
 {

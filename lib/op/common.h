@@ -6,6 +6,8 @@
 
 /* Longest list of numbers that an attribute may hold (class weights). */
 enum { OP_LIST_MAX = 4096 };
+/* Most parameters of a layer whose rules go through op_rows_*. */
+enum { OP_FEW = 2 };
 
 /* ---- infer ---- */
 /* Product of n numbers >= 0; on overflow the infer context fails and 0 comes back. */
@@ -96,6 +98,13 @@ void op_keep_rows(const struct psg_backend *be, int64_t n, int64_t p, const psg_
 /* row n of dst (stride apart) = sum over s of x[n, c, s], for each c; tmp [n * c] */
 void op_sum_space(const struct psg_backend *be, int64_t n, int64_t c, int64_t s,
                   const psg_real *x, psg_real *dst, int64_t stride, psg_real *tmp);
+
+/* norm_sample and clipped_sum of layers with few parameters: their rows, one parameter at a time,
+ * in room for [N, largest size] behind what grad_sample uses of scratch. */
+void op_rows_norm_sample(const struct psg_call *c, void (*grad_sample)(const struct psg_call *),
+                         int n_params, const int64_t *size, psg_real *room);
+void op_rows_clipped_sum(const struct psg_call *c, void (*grad_sample)(const struct psg_call *),
+                         int n_params, const int64_t *size, psg_real *room);
 
 /* ---- lower ---- */
 struct psg_shape op_graph_shape(const struct psg_lower *l, psg_value v);

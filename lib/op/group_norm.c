@@ -55,7 +55,7 @@ static int norm_infer(struct psg_infer *c, const char *count, bool affine)
     op_out(c, *in);
     int64_t size = g->channels * g->space;
     psg_infer_save(c, size + g->groups, 0);
-    psg_infer_scratch(c, 0, size + g->channels);
+    psg_infer_scratch(c, 0, size + 2 * g->channels);
     return psg_infer_status(c);
 }
 
@@ -144,6 +144,20 @@ static void norm_grad_sample(const struct psg_call *c)
                      c->grad_stride, tmp);
 }
 
+static void norm_norm_sample(const struct psg_call *c)
+{
+    const struct geom *g = c->geom;
+    const int64_t size[] = { g->channels, g->channels };
+    op_rows_norm_sample(c, norm_grad_sample, g->affine ? 2 : 0, size, c->scratch + c->n * (g->channels * g->space + g->channels));
+}
+
+static void norm_clipped_sum(const struct psg_call *c)
+{
+    const struct geom *g = c->geom;
+    const int64_t size[] = { g->channels, g->channels };
+    op_rows_clipped_sum(c, norm_grad_sample, g->affine ? 2 : 0, size, c->scratch + c->n * (g->channels * g->space + g->channels));
+}
+
 static void norm_lower(struct psg_lower *l)
 {
     const struct geom *g = l->geom;
@@ -194,7 +208,8 @@ static const char *const inputs[] = { "x", NULL };
     const struct psg_op layer_##NAME = {                                                       \
         .name = #NAME, .attrs = ATTRS, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,         \
         .geom_size = sizeof(struct geom), .infer = NAME##_infer, .forward = norm_forward,      \
-        .backward = norm_backward, .grad_sample = norm_grad_sample, .lower = norm_lower,       \
+        .backward = norm_backward, .grad_sample = norm_grad_sample,                           \
+        .norm_sample = norm_norm_sample, .clipped_sum = norm_clipped_sum, .lower = norm_lower, \
         .cases = CASES,                                                                        \
     }
 

@@ -67,7 +67,7 @@ static int norm_infer(struct psg_infer *c, bool centre, double eps)
         op_param(c, "bias", normalized, op_init_constant(0));
     op_out(c, *in);
     psg_infer_save(c, g->rows * g->dim + g->rows, 0);
-    psg_infer_scratch(c, 0, g->rows * g->dim);
+    psg_infer_scratch(c, 0, g->rows * g->dim + g->dim);
     return psg_infer_status(c);
 }
 
@@ -127,6 +127,20 @@ static void norm_grad_sample(const struct psg_call *c)
         c->be->sum_rows(c->n, g->rows, g->dim, c->dout[0], c->grad[1], c->grad_stride);
 }
 
+static void norm_norm_sample(const struct psg_call *c)
+{
+    const struct geom *g = c->geom;
+    const int64_t size[] = { g->dim, g->dim };
+    op_rows_norm_sample(c, norm_grad_sample, g->weight + g->bias, size, c->scratch + c->n * g->rows * g->dim);
+}
+
+static void norm_clipped_sum(const struct psg_call *c)
+{
+    const struct geom *g = c->geom;
+    const int64_t size[] = { g->dim, g->dim };
+    op_rows_clipped_sum(c, norm_grad_sample, g->weight + g->bias, size, c->scratch + c->n * g->rows * g->dim);
+}
+
 static void norm_lower(struct psg_lower *l)
 {
     const struct geom *g = l->geom;
@@ -168,7 +182,8 @@ static const char *const inputs[] = { "x", NULL };
     const struct psg_op layer_##NAME = {                                                       \
         .name = #NAME, .attrs = ATTRS, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,         \
         .geom_size = sizeof(struct geom), .infer = NAME##_infer, .forward = norm_forward,      \
-        .backward = norm_backward, .grad_sample = norm_grad_sample, .lower = norm_lower,       \
+        .backward = norm_backward, .grad_sample = norm_grad_sample,                           \
+        .norm_sample = norm_norm_sample, .clipped_sum = norm_clipped_sum, .lower = norm_lower, \
         .cases = CASES,                                                                        \
     }
 

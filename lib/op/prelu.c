@@ -29,7 +29,7 @@ static int prelu_infer(struct psg_infer *c)
     op_param(c, "weight", PSG_SHAPE(g->slopes),
              op_init_constant(psg_infer_real(c, "init", 0.25, -1e30, 1e30)));
     op_out(c, *in);
-    psg_infer_scratch(c, 1, OP_PROD(c, 2, size) + g->slopes);
+    psg_infer_scratch(c, 1, OP_PROD(c, 2, size) + 2 * g->slopes);
     return psg_infer_status(c);
 }
 
@@ -75,6 +75,20 @@ static void prelu_grad_sample(const struct psg_call *c)
     op_sum_space(c->be, c->n, g->slopes, g->space, low, c->grad[0], c->grad_stride, tmp);
 }
 
+static void prelu_norm_sample(const struct psg_call *c)
+{
+    const struct geom *g = c->geom;
+    const int64_t size[] = { g->slopes };
+    op_rows_norm_sample(c, prelu_grad_sample, 1, size, c->scratch + 1 + c->n * (2 * g->slopes * g->space + g->slopes));
+}
+
+static void prelu_clipped_sum(const struct psg_call *c)
+{
+    const struct geom *g = c->geom;
+    const int64_t size[] = { g->slopes };
+    op_rows_clipped_sum(c, prelu_grad_sample, 1, size, c->scratch + 1 + c->n * (2 * g->slopes * g->space + g->slopes));
+}
+
 static void prelu_lower(struct psg_lower *l)
 {
     const struct geom *g = l->geom;
@@ -98,6 +112,7 @@ static const char *const inputs[] = { "x", NULL };
 const struct psg_op layer_prelu = {
     .name = "prelu", .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,
     .geom_size = sizeof(struct geom), .infer = prelu_infer, .forward = prelu_forward,
-    .backward = prelu_backward, .grad_sample = prelu_grad_sample, .lower = prelu_lower,
+    .backward = prelu_backward, .grad_sample = prelu_grad_sample,
+    .norm_sample = prelu_norm_sample, .clipped_sum = prelu_clipped_sum, .lower = prelu_lower,
     .cases = cases,
 };

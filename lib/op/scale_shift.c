@@ -51,7 +51,7 @@ static int affine_infer(struct psg_infer *c, bool scale)
         op_param(c, "scale", shape, op_init_constant(1));
     op_param(c, scale ? "shift" : "value", shape, op_init_constant(0));
     op_out(c, g->x);
-    psg_infer_scratch(c, 0, OP_PROD(c, 2, g->size));
+    psg_infer_scratch(c, 0, OP_PROD(c, 2, g->size) + g->n_param);
     return psg_infer_status(c);
 }
 
@@ -133,6 +133,20 @@ static void affine_grad_sample(const struct psg_call *c)
         rows_of(c, c->dout[0], g->scale, c->scratch + n);
 }
 
+static void affine_norm_sample(const struct psg_call *c)
+{
+    const struct geom *g = c->geom;
+    const int64_t size[] = { g->n_param, g->n_param };
+    op_rows_norm_sample(c, affine_grad_sample, 1 + g->scale, size, c->scratch + 2 * c->n * g->size);
+}
+
+static void affine_clipped_sum(const struct psg_call *c)
+{
+    const struct geom *g = c->geom;
+    const int64_t size[] = { g->n_param, g->n_param };
+    op_rows_clipped_sum(c, affine_grad_sample, 1 + g->scale, size, c->scratch + 2 * c->n * g->size);
+}
+
 static void affine_lower(struct psg_lower *l)
 {
     const struct geom *g = l->geom;
@@ -153,7 +167,8 @@ static const char *const inputs[] = { "x", NULL };
     const struct psg_op layer_##NAME = {                                                       \
         .name = #NAME, .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,         \
         .geom_size = sizeof(struct geom), .infer = NAME##_infer, .forward = affine_forward,    \
-        .backward = affine_backward, .grad_sample = affine_grad_sample,                        \
+        .backward = affine_backward, .grad_sample = affine_grad_sample,                         \
+        .norm_sample = affine_norm_sample, .clipped_sum = affine_clipped_sum,                  \
         .lower = affine_lower, .cases = cases,                                                 \
     }
 

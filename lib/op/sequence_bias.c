@@ -28,6 +28,7 @@ static int sequence_bias_infer(struct psg_infer *c)
                               (long long)g->e);
     op_param(c, "bias", PSG_SHAPE(g->e), (struct psg_init){ PSG_INIT_NORMAL, 0.1, 0 });
     op_out(c, PSG_SHAPE(g->t + 1, g->e));
+    psg_infer_scratch(c, 0, g->e);
     return psg_infer_status(c);
 }
 
@@ -55,6 +56,20 @@ static void sequence_bias_grad_sample(const struct psg_call *c)
                      c->grad_stride);
 }
 
+static void sequence_bias_norm_sample(const struct psg_call *c)
+{
+    const struct geom *g = c->geom;
+    const int64_t size[] = { g->e };
+    op_rows_norm_sample(c, sequence_bias_grad_sample, 1, size, c->scratch + 0);
+}
+
+static void sequence_bias_clipped_sum(const struct psg_call *c)
+{
+    const struct geom *g = c->geom;
+    const int64_t size[] = { g->e };
+    op_rows_clipped_sum(c, sequence_bias_grad_sample, 1, size, c->scratch + 0);
+}
+
 static void sequence_bias_lower(struct psg_lower *l)
 {
     const struct geom *g = l->geom;
@@ -72,5 +87,6 @@ const struct psg_op layer_sequence_bias = {
     .name = "sequence_bias", .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,
     .geom_size = sizeof(struct geom), .infer = sequence_bias_infer,
     .forward = sequence_bias_forward, .backward = sequence_bias_backward,
-    .grad_sample = sequence_bias_grad_sample, .lower = sequence_bias_lower, .cases = cases,
+    .grad_sample = sequence_bias_grad_sample,
+    .norm_sample = sequence_bias_norm_sample, .clipped_sum = sequence_bias_clipped_sum, .lower = sequence_bias_lower, .cases = cases,
 };

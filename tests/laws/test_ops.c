@@ -16,6 +16,8 @@ static void check_op(int i, const char *backend)
     int status;
     ck_assert_ptr_nonnull(be);
     ck_assert_msg(op->cases && op->cases[0].attrs, "%s has no cases", op->name);
+    ck_assert_msg(!op->grad_sample || (op->norm_sample && op->clipped_sum),
+                  "%s has a grad sampler but no norm sampler or clipped sum", op->name);
     for (int k = 0; op->cases[k].attrs; k++)
         ck_assert_msg(op_laws_hold(op, op->cases[k].attrs, op->cases[k].inputs, be,
                                    (uint64_t)k + 1, &status, why),
