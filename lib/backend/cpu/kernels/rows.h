@@ -181,10 +181,10 @@ static void extreme_row(bool max, int64_t n, const psg_real *x, psg_real *y)
 {
     if (max)
         for (int64_t i = 0; i < n; i++)
-            y[i] = (x[i] > y[i]) | (x[i] != x[i]) ? x[i] : y[i];
+            y[i] = ((x[i] > y[i]) | (x[i] != x[i])) ? x[i] : y[i];
     else
         for (int64_t i = 0; i < n; i++)
-            y[i] = (x[i] < y[i]) | (x[i] != x[i]) ? x[i] : y[i];
+            y[i] = ((x[i] < y[i]) | (x[i] != x[i])) ? x[i] : y[i];
 }
 
 /* [outer, run, inner] -> [outer, inner], inner > 1 and run > 0 */
