@@ -1,8 +1,8 @@
 /* Activations: y = f(x) element by element, any shape.
  *
- *   dx = dy * f'(x), with PyTorch's formulas and choices at kinks (psg/backend.h lists them).
- * Lowerings keep exp and its like away from arguments whose branch is not taken: a product of
- * zero and infinity in the gradient would be NaN. */
+ *   dx = dy * f'(x), with PyTorch's formulas and choices at kinks (psg/backend.h lists
+ * them). Lowerings keep exp and its like away from arguments whose branch is not taken: a
+ * product of zero and infinity in the gradient would be NaN. */
 #include <math.h>
 
 #include "op/common.h"
@@ -165,7 +165,8 @@ static psg_value lower_logsigmoid(struct psg_graph *g, const psg_real *p, psg_va
 /* 1 where |x| > lambda or x is NaN */
 static psg_value outside(struct psg_graph *g, const psg_real *p, psg_value x)
 {
-    psg_value in = psg_g_binary(g, PSG_LE, psg_g_unary(g, PSG_ABS, x), num(g, (double)p[0]));
+    psg_value in =
+        psg_g_binary(g, PSG_LE, psg_g_unary(g, PSG_ABS, x), num(g, (double)p[0]));
     return psg_g_sub(g, num(g, 1), in);
 }
 
@@ -241,19 +242,27 @@ static const struct psg_op_case plain_cases[] = {
     { NULL, NULL },
 };
 
-#define ACT_OP(NAME, ATTRS, CASES)                                                             \
-    const struct psg_op layer_##NAME = {                                                       \
-        .name = #NAME, .attrs = ATTRS, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,         \
-        .geom_size = sizeof(struct geom), .infer = NAME##_infer, .forward = act_forward,       \
-        .backward = act_backward, .lower = act_lower, .cases = CASES,                          \
+#define ACT_OP(NAME, ATTRS, CASES)                                                         \
+    const struct psg_op layer_##NAME = {                                                   \
+        .name = #NAME,                                                                     \
+        .attrs = ATTRS,                                                                    \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 1,                                                                     \
+        .n_in_max = 1,                                                                     \
+        .geom_size = sizeof(struct geom),                                                  \
+        .infer = NAME##_infer,                                                             \
+        .forward = act_forward,                                                            \
+        .backward = act_backward,                                                          \
+        .lower = act_lower,                                                                \
+        .cases = CASES,                                                                    \
     }
 
 /* ---- activations without attributes ---- */
-#define ACT(NAME, ACTIVATION)                                                                  \
-    static int NAME##_infer(struct psg_infer *c)                                               \
-    {                                                                                          \
-        return act_infer(c, ACTIVATION, lower_##NAME);                                         \
-    }                                                                                          \
+#define ACT(NAME, ACTIVATION)                                                              \
+    static int NAME##_infer(struct psg_infer *c)                                           \
+    {                                                                                      \
+        return act_infer(c, ACTIVATION, lower_##NAME);                                     \
+    }                                                                                      \
     ACT_OP(NAME, NULL, plain_cases);
 #include "op/activations.inc"
 #undef ACT

@@ -1,9 +1,10 @@
-/* adaptive_avg_pool1d, 2d, 3d and adaptive_max_pool1d, 2d, 3d: pooling to a given output size.
+/* adaptive_avg_pool1d, 2d, 3d and adaptive_max_pool1d, 2d, 3d: pooling to a given output
+ * size.
  *
- *   x [N, C, S...], y [N, C, n...]; window i of an axis is floor(i S / n) .. ceil((i + 1) S / n).
- *   max sends the gradient to the first largest cell of the window (row-major).
- * Where n divides S the windows are even and the pooling kernels do it all; else windows are
- * copied out one after the other. */
+ *   x [N, C, S...], y [N, C, n...]; window i of an axis is floor(i S / n) .. ceil((i + 1) S
+ * / n). max sends the gradient to the first largest cell of the window (row-major). Where n
+ * divides S the windows are even and the pooling kernels do it all; else windows are copied
+ * out one after the other. */
 #include <string.h>
 
 #include "op/common.h"
@@ -29,8 +30,8 @@ static int adaptive_infer(struct psg_infer *c, int rank, bool max)
         return psg_infer_status(c);
     if (shape.rank != rank + 1)
         return psg_infer_fail(c, PSG_E_SHAPE, NULL,
-                              "a sample must have %d axes (channels first), not %d", rank + 1,
-                              shape.rank);
+                              "a sample must have %d axes (channels first), not %d",
+                              rank + 1, shape.rank);
     *w = (struct psg_window){ .rank = rank };
     psg_infer_ints(c, "output_size", rank, NULL, 1, INT32_MAX, w->out);
     g->max = max;
@@ -170,8 +171,8 @@ static void adaptive_backward(const struct psg_call *c)
         c->be->avg_pool_bwd(&g->win, outer, true, 0, c->dout[0], c->din[0]);
 }
 
-/* Both poolings go axis by axis, last axis first, so that the first largest cell in row-major
- * order wins. v [before, S, after] -> [before, n, after] */
+/* Both poolings go axis by axis, last axis first, so that the first largest cell in
+ * row-major order wins. v [before, S, after] -> [before, n, after] */
 static psg_value pool_axis(struct psg_lower *l, const struct geom *g, int axis, psg_value v,
                            int64_t before, int64_t after)
 {
@@ -210,31 +211,44 @@ static void adaptive_lower(struct psg_lower *l)
 }
 
 static const struct psg_op_case cases1[] = {
-    { "output_size=3", "2x7" }, { "output_size=2", "3x6" }, { "output_size=5", "1x3" },
+    { "output_size=3", "2x7" },
+    { "output_size=2", "3x6" },
+    { "output_size=5", "1x3" },
     { NULL, NULL },
 };
 
 static const struct psg_op_case cases2[] = {
-    { "output_size=2,3", "2x5x4" }, { "output_size=1", "3x2x4" }, { "output_size=4,2", "1x3x4" },
+    { "output_size=2,3", "2x5x4" },
+    { "output_size=1", "3x2x4" },
+    { "output_size=4,2", "1x3x4" },
     { NULL, NULL },
 };
 
 static const struct psg_op_case cases3[] = {
-    { "output_size=2", "2x3x2x3" }, { "output_size=1,2,1", "1x2x2x3" }, { NULL, NULL },
+    { "output_size=2", "2x3x2x3" },
+    { "output_size=1,2,1", "1x2x2x3" },
+    { NULL, NULL },
 };
 
 static const char *const inputs[] = { "x", NULL };
 
-#define ADAPTIVE_OP(KIND, MAX, D)                                                              \
-    static int KIND##D##d_infer(struct psg_infer *c)                                           \
-    {                                                                                          \
-        return adaptive_infer(c, D, MAX);                                                      \
-    }                                                                                          \
-    const struct psg_op layer_adaptive_##KIND##_pool##D##d = {                                 \
-        .name = "adaptive_" #KIND "_pool" #D "d", .attrs = attrs, .inputs = inputs,            \
-        .n_in_min = 1, .n_in_max = 1, .geom_size = sizeof(struct geom),                        \
-        .infer = KIND##D##d_infer, .forward = adaptive_forward, .backward = adaptive_backward, \
-        .lower = adaptive_lower, .cases = cases##D,                                            \
+#define ADAPTIVE_OP(KIND, MAX, D)                                                          \
+    static int KIND##D##d_infer(struct psg_infer *c)                                       \
+    {                                                                                      \
+        return adaptive_infer(c, D, MAX);                                                  \
+    }                                                                                      \
+    const struct psg_op layer_adaptive_##KIND##_pool##D##d = {                             \
+        .name = "adaptive_" #KIND "_pool" #D "d",                                          \
+        .attrs = attrs,                                                                    \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 1,                                                                     \
+        .n_in_max = 1,                                                                     \
+        .geom_size = sizeof(struct geom),                                                  \
+        .infer = KIND##D##d_infer,                                                         \
+        .forward = adaptive_forward,                                                       \
+        .backward = adaptive_backward,                                                     \
+        .lower = adaptive_lower,                                                           \
+        .cases = cases##D,                                                                 \
     }
 
 ADAPTIVE_OP(avg, false, 1);

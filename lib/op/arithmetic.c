@@ -1,4 +1,5 @@
-/* add, sub, mul, div: y = f(a, b), element by element; shapes of one sample broadcast as NumPy's.
+/* add, sub, mul, div: y = f(a, b), element by element; shapes of one sample broadcast as
+ * NumPy's.
  *
  *   add: da = dy, db = dy            sub: da = dy, db = -dy
  *   mul: da = dy b, db = dy a        div: da = dy / b, db = -dy y / b
@@ -8,7 +9,7 @@
 
 struct geom {
     enum psg_binary f;
-    struct psg_shape out;          /* of one sample */
+    struct psg_shape out; /* of one sample */
     int64_t size, in_size[2];
     int64_t stride[2][PSG_MAX_RANK]; /* of one sample's operand through `out`; 0: repeats */
     unsigned repeated[2];            /* axes of [N, out] to sum over */
@@ -71,8 +72,8 @@ static int arithmetic_infer(struct psg_infer *c, enum psg_binary f)
 }
 
 /* y [N, out] = f(x [N, out], operand k) */
-static void with_operand(const struct psg_call *c, enum psg_binary f, const psg_real *x, int k,
-                         psg_real *y)
+static void with_operand(const struct psg_call *c, enum psg_binary f, const psg_real *x,
+                         int k, psg_real *y)
 {
     const struct geom *g = c->geom;
     struct psg_shape shape = { .rank = g->out.rank + 1, .dim = { c->n } };
@@ -181,12 +182,18 @@ static const struct psg_op_case cases[] = {
 
 static const char *const inputs[] = { "a", "b", NULL };
 
-#define ARITHMETIC_OP(NAME)                                                                    \
-    const struct psg_op layer_##NAME = {                                                       \
-        .name = #NAME, .inputs = inputs, .n_in_min = 2, .n_in_max = 2,                         \
-        .geom_size = sizeof(struct geom), .infer = NAME##_infer,                               \
-        .forward = arithmetic_forward, .backward = arithmetic_backward,                        \
-        .lower = arithmetic_lower, .cases = cases,                                             \
+#define ARITHMETIC_OP(NAME)                                                                \
+    const struct psg_op layer_##NAME = {                                                   \
+        .name = #NAME,                                                                     \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 2,                                                                     \
+        .n_in_max = 2,                                                                     \
+        .geom_size = sizeof(struct geom),                                                  \
+        .infer = NAME##_infer,                                                             \
+        .forward = arithmetic_forward,                                                     \
+        .backward = arithmetic_backward,                                                   \
+        .lower = arithmetic_lower,                                                         \
+        .cases = cases,                                                                    \
     }
 
 ARITHMETIC_OP(add);

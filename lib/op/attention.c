@@ -9,7 +9,8 @@ int attn_read_masks(struct psg_infer *c, struct attn_geom *g, int from)
     g->key_mask = g->attn_mask = -1;
     for (int k = from; k < c->n_in; k++) {
         const struct psg_shape *s = &c->in[k].shape;
-        bool tail = s->rank >= 2 && s->dim[s->rank - 2] == g->t && s->dim[s->rank - 1] == g->s;
+        bool tail =
+            s->rank >= 2 && s->dim[s->rank - 2] == g->t && s->dim[s->rank - 1] == g->s;
         if (s->rank == 1 && s->dim[0] == g->s && g->key_mask < 0) {
             g->key_mask = k;
             g->key_mask_ids = c->in[k].dtype == PSG_I64;
@@ -19,9 +20,11 @@ int attn_read_masks(struct psg_infer *c, struct attn_geom *g, int from)
             g->attn_mask_ids = c->in[k].dtype == PSG_I64;
             g->mask_per_head = s->rank == 3;
         } else {
-            return psg_infer_fail(c, PSG_E_SHAPE, NULL,
-                                  "input %d is neither a key padding mask [S] nor an attention "
-                                  "mask [T, S]", k);
+            return psg_infer_fail(
+                c, PSG_E_SHAPE, NULL,
+                "input %d is neither a key padding mask [S] nor an attention "
+                "mask [T, S]",
+                k);
         }
     }
     op_check_input_flag(c, "key_padding_mask", g->key_mask >= 0);
@@ -40,12 +43,14 @@ static int declare(struct psg_infer *c, const char *prefix, const char *name,
 static struct psg_init xavier(int64_t rows, int64_t columns)
 {
     double sum = (double)rows + (double)columns;
-    return (struct psg_init){ .kind = PSG_INIT_UNIFORM, .value = sqrt(6 / (sum > 0 ? sum : 1)) };
+    return (struct psg_init){ .kind = PSG_INIT_UNIFORM,
+                              .value = sqrt(6 / (sum > 0 ? sum : 1)) };
 }
 
 static void declare_params(struct psg_infer *c, struct attn_geom *g, const char *prefix)
 {
-    static const char *const names[] = { "q_proj_weight", "k_proj_weight", "v_proj_weight" };
+    static const char *const names[] = { "q_proj_weight", "k_proj_weight",
+                                         "v_proj_weight" };
     int64_t e = g->e, columns[3] = { e, g->kdim, g->vdim };
     if (g->packed) {
         int p = declare(c, prefix, "in_proj_weight", PSG_SHAPE(3 * e, e), xavier(3 * e, e));
@@ -55,14 +60,15 @@ static void declare_params(struct psg_infer *c, struct attn_geom *g, const char 
         }
     }
     for (int k = 0; k < 3 && !g->packed; k++)
-        g->in_weight[k] = declare(c, prefix, names[k], PSG_SHAPE(e, columns[k]),
-                                  xavier(e, columns[k]));
+        g->in_weight[k] =
+            declare(c, prefix, names[k], PSG_SHAPE(e, columns[k]), xavier(e, columns[k]));
     struct psg_init zero = op_init_constant(0), normal = { PSG_INIT_NORMAL, 1, 0 };
     normal.value = sqrt(2 / (1 + (double)e));
     g->in_bias = g->bias ? declare(c, prefix, "in_proj_bias", PSG_SHAPE(3 * e), zero) : -1;
     g->bias_k = g->bias_kv ? declare(c, prefix, "bias_k", PSG_SHAPE(1, 1, e), normal) : -1;
     g->bias_v = g->bias_kv ? declare(c, prefix, "bias_v", PSG_SHAPE(1, 1, e), normal) : -1;
-    g->out_weight = declare(c, prefix, "out_proj.weight", PSG_SHAPE(e, e), op_init_fan_in(e));
+    g->out_weight =
+        declare(c, prefix, "out_proj.weight", PSG_SHAPE(e, e), op_init_fan_in(e));
     g->out_bias = g->bias ? declare(c, prefix, "out_proj.bias", PSG_SHAPE(e), zero) : -1;
 }
 
@@ -99,8 +105,8 @@ int attn_infer(struct psg_infer *c, struct attn_geom *g, const char *prefix)
     g->at_dbk = take(&g->saved, g->bias_kv ? g->e : 0);
     g->at_dbv = take(&g->saved, g->bias_kv ? g->e : 0);
     g->random = g->dropout > 0 ? scores : 0;
-    /* masks: [T, S1] once, [S1] and [H or 1, T, S1] per sample; then scores three times, keys
-     * twice, queries */
+    /* masks: [T, S1] once, [S1] and [H or 1, T, S1] per sample; then scores three times,
+     * keys twice, queries */
     g->scratch_fixed = g->t * g->s1 + 1;
     g->scratch = g->s1 + 4 * scores + 2 * keys + queries + 1;
     psg_infer_scratch(c, g->scratch_fixed, g->scratch);
@@ -113,8 +119,8 @@ int attn_infer(struct psg_infer *c, struct attn_geom *g, const char *prefix)
 
 /* ---- room ---- */
 struct room {
-    psg_real *q, *k, *v, *prob, *ctx, *dq, *dk, *dv, *dbk, *dbv;     /* saved */
-    psg_real *number, *causal, *keys_left, *kept, *ds, *mask, *tmp;  /* scratch */
+    psg_real *q, *k, *v, *prob, *ctx, *dq, *dk, *dv, *dbk, *dbv;    /* saved */
+    psg_real *number, *causal, *keys_left, *kept, *ds, *mask, *tmp; /* scratch */
     psg_real *dk1, *dv1, *dctx;
 };
 
@@ -122,11 +128,16 @@ static struct room room_of(const struct attn *a)
 {
     const struct attn_geom *g = a->g;
     int64_t n = a->c->n, scores = n * g->heads * g->t * g->s1, keys = n * g->s1 * g->e;
-    struct room r = { .q = a->saved + n * g->at_q, .k = a->saved + n * g->at_k,
-                      .v = a->saved + n * g->at_v, .prob = a->saved + n * g->at_prob,
-                      .ctx = a->saved + n * g->at_ctx, .dq = a->saved + n * g->at_dq,
-                      .dk = a->saved + n * g->at_dk, .dv = a->saved + n * g->at_dv,
-                      .dbk = a->saved + n * g->at_dbk, .dbv = a->saved + n * g->at_dbv };
+    struct room r = { .q = a->saved + n * g->at_q,
+                      .k = a->saved + n * g->at_k,
+                      .v = a->saved + n * g->at_v,
+                      .prob = a->saved + n * g->at_prob,
+                      .ctx = a->saved + n * g->at_ctx,
+                      .dq = a->saved + n * g->at_dq,
+                      .dk = a->saved + n * g->at_dk,
+                      .dv = a->saved + n * g->at_dv,
+                      .dbk = a->saved + n * g->at_dbk,
+                      .dbv = a->saved + n * g->at_dbv };
     r.number = a->scratch;
     r.causal = r.number + 1;
     r.keys_left = r.causal + g->t * g->s1;
@@ -170,8 +181,9 @@ static void per_head(const struct attn *a, struct psg_gemm m, struct operand x,
 }
 
 /* ---- dropout ---- */
-void attn_drop(const struct psg_backend *be, int64_t n, int64_t size, const psg_real *random,
-               int64_t random_stride, double p, psg_real *x, psg_real *tmp)
+void attn_drop(const struct psg_backend *be, int64_t n, int64_t size,
+               const psg_real *random, int64_t random_stride, double p, psg_real *x,
+               psg_real *tmp)
 {
     struct psg_shape shape = PSG_SHAPE(n, size);
     psg_real *number = tmp + n * size;
@@ -210,7 +222,8 @@ static void project(const struct attn *a, const struct room *r)
         dense_forward(be, n * g->s, k == 1 ? g->kdim : g->vdim, e, a->x[k], w, b, r->dk1);
         op_copy_rows(be, n, part, r->dk1, part, to, row);
         if (g->bias_kv)
-            op_copy_rows(be, n, e, param[k == 1 ? g->bias_k : g->bias_v], 0, to + part, row);
+            op_copy_rows(be, n, e, param[k == 1 ? g->bias_k : g->bias_v], 0, to + part,
+                         row);
         if (g->zero_attn) {
             be->fill(n * e, 0, r->dk1);
             op_copy_rows(be, n, e, r->dk1, e, to + row - e, row);
@@ -238,7 +251,8 @@ static const psg_real *mask_numbers(const struct attn *a, int slot, bool ids, in
     return tmp;
 }
 
-static void mask_keys(const struct attn *a, const struct room *r, bool ids, psg_real *scores)
+static void mask_keys(const struct attn *a, const struct room *r, bool ids,
+                      psg_real *scores)
 {
     const struct attn_geom *g = a->g;
     int64_t n = a->c->n;
@@ -252,7 +266,8 @@ static void mask_keys(const struct attn *a, const struct room *r, bool ids, psg_
                      (const int64_t[]){ g->s1, 0, 1 }, scores);
 }
 
-static void mask_pairs(const struct attn *a, const struct room *r, bool ids, psg_real *scores)
+static void mask_pairs(const struct attn *a, const struct room *r, bool ids,
+                       psg_real *scores)
 {
     const struct attn_geom *g = a->g;
     int64_t n = a->c->n, heads = g->mask_per_head ? g->heads : 1, rows = n * heads * g->t;
@@ -278,7 +293,8 @@ static void mask_future(const struct attn *a, const struct room *r, psg_real *sc
     be->fill(g->t * g->s1, 0, r->causal);
     for (int64_t i = 0; i < g->t && i + 1 < g->s; i++)
         be->fill(g->s - i - 1, (psg_real)-INFINITY, r->causal + i * g->s1 + i + 1);
-    op_binary_cols(be, PSG_ADD, a->c->n * g->heads, g->t * g->s1, scores, r->causal, scores);
+    op_binary_cols(be, PSG_ADD, a->c->n * g->heads, g->t * g->s1, scores, r->causal,
+                   scores);
 }
 
 void attn_forward(const struct attn *a, psg_real *out)
@@ -288,7 +304,10 @@ void attn_forward(const struct attn *a, psg_real *out)
     struct room r = room_of(a);
     int64_t n = a->c->n, rows = n * g->heads * g->t;
     project(a, &r);
-    struct psg_gemm qk = { .trans_b = true, .m = g->t, .n = g->s1, .k = g->d,
+    struct psg_gemm qk = { .trans_b = true,
+                           .m = g->t,
+                           .n = g->s1,
+                           .k = g->d,
                            .alpha = (psg_real)(1 / sqrt((double)g->d)) };
     per_head(a, qk, by_head(g, r.q, g->t), by_head(g, r.k, g->s1), score_like(g, r.prob),
              r.prob);
@@ -309,7 +328,8 @@ void attn_forward(const struct attn *a, psg_real *out)
 }
 
 /* ---- backward ---- */
-/* gradient of the masks: of an additive one, the scores' summed over heads; of the others zero */
+/* gradient of the masks: of an additive one, the scores' summed over heads; of the others
+ * zero */
 static void mask_grads(const struct attn *a, const struct room *r)
 {
     const struct attn_geom *g = a->g;
@@ -352,16 +372,21 @@ void attn_backward(const struct attn *a, const psg_real *dout)
     op_copy(be, rows * g->s1, r.prob, r.kept);
     drop_scores(a, r.kept, r.tmp);
     struct psg_gemm dv = { .trans_a = true, .m = g->s1, .n = g->d, .k = g->t, .alpha = 1 };
-    per_head(a, dv, score_like(g, r.kept), by_head(g, r.dctx, g->t), by_head(g, r.dv1, g->s1),
-             r.dv1);
+    per_head(a, dv, score_like(g, r.kept), by_head(g, r.dctx, g->t),
+             by_head(g, r.dv1, g->s1), r.dv1);
     struct psg_gemm dp = { .trans_b = true, .m = g->t, .n = g->s1, .k = g->d, .alpha = 1 };
-    per_head(a, dp, by_head(g, r.dctx, g->t), by_head(g, r.v, g->s1), score_like(g, r.ds), r.ds);
+    per_head(a, dp, by_head(g, r.dctx, g->t), by_head(g, r.v, g->s1), score_like(g, r.ds),
+             r.ds);
     drop_scores(a, r.ds, r.tmp);
     be->softmax_bwd(rows, g->s1, false, r.prob, r.ds, r.ds);
     struct psg_gemm dq = { .m = g->t, .n = g->d, .k = g->s1, .alpha = scale };
-    per_head(a, dq, score_like(g, r.ds), by_head(g, r.k, g->s1), by_head(g, r.dq, g->t), r.dq);
-    struct psg_gemm dk = { .trans_a = true, .m = g->s1, .n = g->d, .k = g->t, .alpha = scale };
-    per_head(a, dk, score_like(g, r.ds), by_head(g, r.q, g->t), by_head(g, r.dk1, g->s1), r.dk1);
+    per_head(a, dq, score_like(g, r.ds), by_head(g, r.k, g->s1), by_head(g, r.dq, g->t),
+             r.dq);
+    struct psg_gemm dk = {
+        .trans_a = true, .m = g->s1, .n = g->d, .k = g->t, .alpha = scale
+    };
+    per_head(a, dk, score_like(g, r.ds), by_head(g, r.q, g->t), by_head(g, r.dk1, g->s1),
+             r.dk1);
     split_keys(a, &r);
     mask_grads(a, &r);
 }
@@ -385,10 +410,11 @@ int attn_roles(const struct attn *a, const psg_real *dout, struct role *to)
     int n = 0;
     for (int k = 0; k < 3; k++) {
         int64_t rows = k ? g->s : g->t;
-        to[n++] = (struct role){ ROLE_DENSE, g->in_weight[k], g->in_at[k], rows, columns[k], e,
-                                 a->x[k], dy[k] };
+        to[n++] = (struct role){ ROLE_DENSE, g->in_weight[k], g->in_at[k], rows, columns[k],
+                                 e,          a->x[k],         dy[k] };
         if (g->bias)
-            to[n++] = (struct role){ ROLE_BIAS, g->in_bias, k * e, rows, 0, e, NULL, dy[k] };
+            to[n++] =
+                (struct role){ ROLE_BIAS, g->in_bias, k * e, rows, 0, e, NULL, dy[k] };
     }
     if (g->bias_kv) {
         to[n++] = (struct role){ ROLE_BIAS, g->bias_k, 0, 1, 0, e, NULL, r.dbk };

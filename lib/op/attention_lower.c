@@ -23,7 +23,8 @@ static psg_value rows_from(struct psg_lower *l, psg_value v, int64_t from, int64
 }
 
 /* x W^T + b, for q, k or v, as heads [rows, H, d] with the appended rows */
-static psg_value projected(struct psg_lower *l, const struct attn_geom *g, psg_value x, int which)
+static psg_value projected(struct psg_lower *l, const struct attn_geom *g, psg_value x,
+                           int which)
 {
     psg_value w = l->param[g->in_weight[which]];
     struct psg_dot dims = { .n_contract = 1, .contract_a = { 1 }, .contract_b = { 1 } };
@@ -62,9 +63,9 @@ static psg_value masked(struct psg_lower *l, const struct attn_geom *g, psg_valu
     if (g->causal) {
         struct psg_shape shape = PSG_SHAPE(g->t, g->s1);
         psg_value j = psg_g_iota(l->g, &shape, 1), i = psg_g_iota(l->g, &shape, 0);
-        psg_value later = psg_g_mul(l->g, psg_g_binary(l->g, PSG_GT, j, i),
-                                    psg_g_binary(l->g, PSG_LT, j,
-                                                 psg_g_scalar(l->g, (double)g->s)));
+        psg_value later =
+            psg_g_mul(l->g, psg_g_binary(l->g, PSG_GT, j, i),
+                      psg_g_binary(l->g, PSG_LT, j, psg_g_scalar(l->g, (double)g->s)));
         scores = psg_g_select(l->g, later, gone, scores);
     }
     if (g->key_mask >= 0) {
@@ -87,18 +88,27 @@ psg_value attn_lower(struct psg_lower *l, const struct attn_geom *g, const psg_v
 {
     psg_value q = projected(l, g, x[0], 0), k = projected(l, g, x[1], 1);
     psg_value v = projected(l, g, x[2], 2);
-    struct psg_dot qk = { .n_batch = 1, .batch_a = { 1 }, .batch_b = { 1 }, .n_contract = 1,
-                          .contract_a = { 2 }, .contract_b = { 2 } };
+    struct psg_dot qk = { .n_batch = 1,
+                          .batch_a = { 1 },
+                          .batch_b = { 1 },
+                          .n_contract = 1,
+                          .contract_a = { 2 },
+                          .contract_b = { 2 } };
     psg_value scores = psg_g_mul(l->g, psg_g_dot(l->g, q, k, &qk),
                                  psg_g_scalar(l->g, 1 / sqrt((double)g->d)));
     psg_value prob = op_g_softmax(l, masked(l, g, scores), 2, false);
     if (l->training && g->dropout > 0)
         prob = attn_drop_lower(l, prob, random, g->dropout);
-    struct psg_dot pv = { .n_batch = 1, .batch_a = { 0 }, .batch_b = { 1 }, .n_contract = 1,
-                          .contract_a = { 2 }, .contract_b = { 0 } };
-    psg_value ctx = psg_g_transpose(l->g, psg_g_dot(l->g, prob, v, &pv),
-                                    (const int[]){ 1, 0, 2 });
+    struct psg_dot pv = { .n_batch = 1,
+                          .batch_a = { 0 },
+                          .batch_b = { 1 },
+                          .n_contract = 1,
+                          .contract_a = { 2 },
+                          .contract_b = { 0 } };
+    psg_value ctx =
+        psg_g_transpose(l->g, psg_g_dot(l->g, prob, v, &pv), (const int[]){ 1, 0, 2 });
     struct psg_dot out = { .n_contract = 1, .contract_a = { 1 }, .contract_b = { 1 } };
-    psg_value y = psg_g_dot(l->g, OP_RESHAPE(l, ctx, g->t, g->e), l->param[g->out_weight], &out);
+    psg_value y =
+        psg_g_dot(l->g, OP_RESHAPE(l, ctx, g->t, g->e), l->param[g->out_weight], &out);
     return g->bias ? psg_g_add(l->g, y, l->param[g->out_bias]) : y;
 }

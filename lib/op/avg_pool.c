@@ -1,16 +1,21 @@
-/* avg_pool1d, avg_pool2d, avg_pool3d: y[n, c, p] = sum over the window at p of x[n, c, .] / d.
+/* avg_pool1d, avg_pool2d, avg_pool3d: y[n, c, p] = sum over the window at p of x[n, c, .] /
+ * d.
  *
- *   x [N, C, in...], y [N, C, out...]; padding counts as zeros. d is divisor_override, else the
- *   number of the window's cells in the padded input (count_include_pad) or in the input. */
+ *   x [N, C, in...], y [N, C, out...]; padding counts as zeros. d is divisor_override, else
+ * the number of the window's cells in the padded input (count_include_pad) or in the input.
+ */
 #include "op/ops.h"
 #include "op/pool.h"
 
-#define KERNEL_ATTRS                                                                           \
-    { "kernel_size", PSG_ATTR_INT | PSG_ATTR_INTS, "required; one number or one per axis" },   \
-    { "stride", PSG_ATTR_INT | PSG_ATTR_INTS, "kernel_size" },                                 \
-    { "padding", PSG_ATTR_INT | PSG_ATTR_INTS, "0; at most half of the kernel" },              \
-    { "ceil_mode", PSG_ATTR_BOOL, "false; true rounds the output length up" },                 \
-    { "count_include_pad", PSG_ATTR_BOOL, "true" }
+#define KERNEL_ATTRS                                                                       \
+    { "kernel_size", PSG_ATTR_INT | PSG_ATTR_INTS,                                         \
+      "required; one number or one per axis" },                                            \
+        { "stride", PSG_ATTR_INT | PSG_ATTR_INTS, "kernel_size" },                         \
+        { "padding", PSG_ATTR_INT | PSG_ATTR_INTS, "0; at most half of the kernel" },      \
+        { "ceil_mode", PSG_ATTR_BOOL, "false; true rounds the output length up" },         \
+    {                                                                                      \
+        "count_include_pad", PSG_ATTR_BOOL, "true"                                         \
+    }
 
 static const struct psg_attr_spec attrs1[] = { KERNEL_ATTRS, { NULL, 0, NULL } };
 static const struct psg_attr_spec attrs23[] = {
@@ -73,8 +78,8 @@ static psg_value divisors(struct psg_lower *l, const struct pool_geom *g)
     }
     psg_value counts = psg_g_pad(l->g, op_g_full(l, w.rank + 1, in, 1), lo, hi, interior,
                                  g->count_include_pad ? 1 : 0);
-    psg_value cells = OP_RESHAPE(l, psg_g_unfold(l->g, counts, &w, 0), 1, g->n_kernel,
-                                 g->n_out);
+    psg_value cells =
+        OP_RESHAPE(l, psg_g_unfold(l->g, counts, &w, 0), 1, g->n_kernel, g->n_out);
     psg_value sum = psg_g_sum(l->g, cells, 1u << 1);
     /* a window without any cell sums to zero: divide by one instead */
     return psg_g_binary(l->g, PSG_MAX, sum, psg_g_scalar(l->g, 1));
@@ -111,12 +116,19 @@ static const struct psg_op_case cases3[] = {
 
 static const char *const inputs[] = { "x", NULL };
 
-#define AVG_POOL_OP(D, ATTRS)                                                                  \
-    const struct psg_op layer_avg_pool##D##d = {                                               \
-        .name = "avg_pool" #D "d", .attrs = ATTRS, .inputs = inputs, .n_in_min = 1,            \
-        .n_in_max = 1, .geom_size = sizeof(struct pool_geom),                                  \
-        .infer = avg_pool##D##d_infer, .forward = avg_pool_forward,                            \
-        .backward = avg_pool_backward, .lower = avg_pool_lower, .cases = cases##D,             \
+#define AVG_POOL_OP(D, ATTRS)                                                              \
+    const struct psg_op layer_avg_pool##D##d = {                                           \
+        .name = "avg_pool" #D "d",                                                         \
+        .attrs = ATTRS,                                                                    \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 1,                                                                     \
+        .n_in_max = 1,                                                                     \
+        .geom_size = sizeof(struct pool_geom),                                             \
+        .infer = avg_pool##D##d_infer,                                                     \
+        .forward = avg_pool_forward,                                                       \
+        .backward = avg_pool_backward,                                                     \
+        .lower = avg_pool_lower,                                                           \
+        .cases = cases##D,                                                                 \
     }
 
 AVG_POOL_OP(1, attrs1);

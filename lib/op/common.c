@@ -35,14 +35,17 @@ int op_axis(struct psg_infer *c, const char *attr, int64_t value, int rank)
 {
     int64_t axis = value < 0 ? value + rank + 1 : value;
     if (axis == 0) {
-        psg_infer_fail(c, PSG_E_INVALID, attr,
-                       "dimension 0 is the batch, which may not be touched; the first axis of a "
-                       "sample is 1");
+        psg_infer_fail(
+            c, PSG_E_INVALID, attr,
+            "dimension 0 is the batch, which may not be touched; the first axis of a "
+            "sample is 1");
         return 0;
     }
     if (axis < 0 || axis > rank) {
-        psg_infer_fail(c, PSG_E_RANGE, attr, "dimension %lld of an input with %d (batch "
-                       "included)", (long long)value, rank + 1);
+        psg_infer_fail(c, PSG_E_RANGE, attr,
+                       "dimension %lld of an input with %d (batch "
+                       "included)",
+                       (long long)value, rank + 1);
         return 0;
     }
     return (int)axis - 1;
@@ -100,8 +103,8 @@ bool op_is_done(const struct psg_call *c)
     return !c->be->device_memory && c->saved_i64[0] == 1;
 }
 
-void op_binary(const struct psg_backend *be, enum psg_binary f, int64_t n, const psg_real *a,
-               const psg_real *b, psg_real *y)
+void op_binary(const struct psg_backend *be, enum psg_binary f, int64_t n,
+               const psg_real *a, const psg_real *b, psg_real *y)
 {
     struct psg_shape shape = PSG_SHAPE(n);
     const int64_t one = 1;
@@ -116,26 +119,27 @@ void op_binary_scalar(const struct psg_backend *be, enum psg_binary f, int64_t n
     be->binary(f, &shape, a, &one, s, &zero, y);
 }
 
-void op_binary_rows(const struct psg_backend *be, enum psg_binary f, int64_t rows, int64_t dim,
-                    const psg_real *a, const psg_real *v, psg_real *y)
+void op_binary_rows(const struct psg_backend *be, enum psg_binary f, int64_t rows,
+                    int64_t dim, const psg_real *a, const psg_real *v, psg_real *y)
 {
     struct psg_shape shape = PSG_SHAPE(rows, dim);
     be->binary(f, &shape, a, (const int64_t[]){ dim, 1 }, v, (const int64_t[]){ 1, 0 }, y);
 }
 
-void op_binary_cols(const struct psg_backend *be, enum psg_binary f, int64_t rows, int64_t dim,
-                    const psg_real *a, const psg_real *v, psg_real *y)
+void op_binary_cols(const struct psg_backend *be, enum psg_binary f, int64_t rows,
+                    int64_t dim, const psg_real *a, const psg_real *v, psg_real *y)
 {
     struct psg_shape shape = PSG_SHAPE(rows, dim);
     be->binary(f, &shape, a, (const int64_t[]){ dim, 1 }, v, (const int64_t[]){ 0, 1 }, y);
 }
 
-void op_binary_channels(const struct psg_backend *be, enum psg_binary f, int64_t n, int64_t c,
-                        int64_t s, const psg_real *a, const psg_real *v, psg_real *y)
+void op_binary_channels(const struct psg_backend *be, enum psg_binary f, int64_t n,
+                        int64_t c, int64_t s, const psg_real *a, const psg_real *v,
+                        psg_real *y)
 {
     struct psg_shape shape = PSG_SHAPE(n, c, s);
-    be->binary(f, &shape, a, (const int64_t[]){ c * s, s, 1 }, v, (const int64_t[]){ 0, 1, 0 },
-               y);
+    be->binary(f, &shape, a, (const int64_t[]){ c * s, s, 1 }, v,
+               (const int64_t[]){ 0, 1, 0 }, y);
 }
 
 void op_scale(const struct psg_backend *be, int64_t n, double alpha, const psg_real *x,
@@ -180,8 +184,8 @@ void op_copy_rows(const struct psg_backend *be, int64_t n, int64_t d, const psg_
              (const int64_t[]){ dst_stride, 1 });
 }
 
-void op_swap(const struct psg_backend *be, int64_t a, int64_t b, int64_t c, const psg_real *x,
-             psg_real *y)
+void op_swap(const struct psg_backend *be, int64_t a, int64_t b, int64_t c,
+             const psg_real *x, psg_real *y)
 {
     struct psg_shape shape = PSG_SHAPE(a, c, b);
     be->copy(&shape, sizeof(psg_real), x, (const int64_t[]){ b * c, 1, c }, y,
@@ -212,8 +216,9 @@ void op_sum_space(const struct psg_backend *be, int64_t n, int64_t c, int64_t s,
 }
 
 /* rows of parameter r alone */
-static void one_param_rows(const struct psg_call *c, void (*grad_sample)(const struct psg_call *),
-                           int r, int64_t size, psg_real *room)
+static void one_param_rows(const struct psg_call *c,
+                           void (*grad_sample)(const struct psg_call *), int r,
+                           int64_t size, psg_real *room)
 {
     psg_real *grad[OP_FEW] = { NULL };
     struct psg_call k = *c;
@@ -223,8 +228,9 @@ static void one_param_rows(const struct psg_call *c, void (*grad_sample)(const s
     grad_sample(&k);
 }
 
-void op_rows_norm_sample(const struct psg_call *c, void (*grad_sample)(const struct psg_call *),
-                         int n_params, const int64_t *size, psg_real *room)
+void op_rows_norm_sample(const struct psg_call *c,
+                         void (*grad_sample)(const struct psg_call *), int n_params,
+                         const int64_t *size, psg_real *room)
 {
     for (int r = 0; r < n_params; r++) {
         if (!c->use[r])
@@ -234,8 +240,9 @@ void op_rows_norm_sample(const struct psg_call *c, void (*grad_sample)(const str
     }
 }
 
-void op_rows_clipped_sum(const struct psg_call *c, void (*grad_sample)(const struct psg_call *),
-                         int n_params, const int64_t *size, psg_real *room)
+void op_rows_clipped_sum(const struct psg_call *c,
+                         void (*grad_sample)(const struct psg_call *), int n_params,
+                         const int64_t *size, psg_real *room)
 {
     for (int r = 0; r < n_params; r++) {
         if (!c->sum[r])
@@ -296,14 +303,16 @@ psg_value op_g_first_max(struct psg_lower *l, psg_value v, int axis)
 
 psg_value op_g_max_first(struct psg_lower *l, psg_value v, int axis)
 {
-    psg_value kept = psg_g_select(l->g, op_g_first_max(l, v, axis), v, psg_g_scalar(l->g, 0));
+    psg_value kept =
+        psg_g_select(l->g, op_g_first_max(l, v, axis), v, psg_g_scalar(l->g, 0));
     return psg_g_sum(l->g, kept, 1u << axis);
 }
 
 psg_value op_g_softmax(struct psg_lower *l, psg_value v, int axis, bool log)
 {
     struct psg_graph *g = l->g;
-    /* the shift by the maximum changes nothing but the range of exp; a row of -inf stays as it is */
+    /* the shift by the maximum changes nothing but the range of exp; a row of -inf stays as
+     * it is */
     psg_value zero = psg_g_scalar(g, 0);
     psg_value top = op_g_unsqueeze(l, psg_g_reduce(g, PSG_REDUCE_MAX, v, 1u << axis), axis);
     psg_value none = psg_g_binary(g, PSG_EQ, top, psg_g_scalar(g, -INFINITY));

@@ -1,4 +1,5 @@
-/* Helpers that the op files share: sizes in infer, small formulas over the backend table. */
+/* Helpers that the op files share: sizes in infer, small formulas over the backend table.
+ */
 #ifndef OP_COMMON_H
 #define OP_COMMON_H
 
@@ -12,8 +13,8 @@ enum { OP_FEW = 2 };
 /* ---- infer ---- */
 /* Product of n numbers >= 0; on overflow the infer context fails and 0 comes back. */
 int64_t op_prod(struct psg_infer *c, int n, const int64_t *v);
-#define OP_PROD(c, ...)                                                                        \
-    op_prod(c, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)),                    \
+#define OP_PROD(c, ...)                                                                    \
+    op_prod(c, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)),                \
             (const int64_t[]){ __VA_ARGS__ })
 /* Product of the dimensions [from, to) of a shape whose size is known to fit. */
 int64_t op_span(const struct psg_shape *s, int from, int to);
@@ -55,31 +56,34 @@ static inline bool op_wants_grad(const struct psg_call *c, int r)
     return c->grad && c->grad[r];
 }
 
-/* Whether the gradients inside of this node lie in `saved` for the tile: what one rule computes,
- * the others need not compute again. Kept in saved_i64[0]; never done in device memory. n > 0. */
+/* Whether the gradients inside of this node lie in `saved` for the tile: what one rule
+ * computes, the others need not compute again. Kept in saved_i64[0]; never done in device
+ * memory. n > 0. */
 void op_set_done(const struct psg_call *c, bool done);
 bool op_is_done(const struct psg_call *c);
 
 /* y[n] = f(a[n], b[n]); y may be a or b */
-void op_binary(const struct psg_backend *be, enum psg_binary f, int64_t n, const psg_real *a,
-               const psg_real *b, psg_real *y);
+void op_binary(const struct psg_backend *be, enum psg_binary f, int64_t n,
+               const psg_real *a, const psg_real *b, psg_real *y);
 /* y[n] = f(a[n], s[0]) */
 void op_binary_scalar(const struct psg_backend *be, enum psg_binary f, int64_t n,
                       const psg_real *a, const psg_real *s, psg_real *y);
 /* y[r, d] = f(a[r, d], v[r]) */
-void op_binary_rows(const struct psg_backend *be, enum psg_binary f, int64_t rows, int64_t dim,
-                    const psg_real *a, const psg_real *v, psg_real *y);
+void op_binary_rows(const struct psg_backend *be, enum psg_binary f, int64_t rows,
+                    int64_t dim, const psg_real *a, const psg_real *v, psg_real *y);
 /* y[r, d] = f(a[r, d], v[d]) */
-void op_binary_cols(const struct psg_backend *be, enum psg_binary f, int64_t rows, int64_t dim,
-                    const psg_real *a, const psg_real *v, psg_real *y);
+void op_binary_cols(const struct psg_backend *be, enum psg_binary f, int64_t rows,
+                    int64_t dim, const psg_real *a, const psg_real *v, psg_real *y);
 /* y[n, c, s] = f(a[n, c, s], v[c]) */
-void op_binary_channels(const struct psg_backend *be, enum psg_binary f, int64_t n, int64_t c,
-                        int64_t s, const psg_real *a, const psg_real *v, psg_real *y);
+void op_binary_channels(const struct psg_backend *be, enum psg_binary f, int64_t n,
+                        int64_t c, int64_t s, const psg_real *a, const psg_real *v,
+                        psg_real *y);
 /* y[n] = alpha * x[n]; y is not x */
 void op_scale(const struct psg_backend *be, int64_t n, double alpha, const psg_real *x,
               psg_real *y);
 /* y = value list of the host, runs of equal numbers filled together */
-void op_fill_list(const struct psg_backend *be, int64_t n, const double *value, psg_real *y);
+void op_fill_list(const struct psg_backend *be, int64_t n, const double *value,
+                  psg_real *y);
 /* y = 0, 1, 2, ..., n - 1; number is room for 1 */
 void op_iota(const struct psg_backend *be, int64_t n, psg_real *y, psg_real *number);
 void op_copy(const struct psg_backend *be, int64_t n, const psg_real *x, psg_real *y);
@@ -87,8 +91,8 @@ void op_copy(const struct psg_backend *be, int64_t n, const psg_real *x, psg_rea
 void op_copy_rows(const struct psg_backend *be, int64_t n, int64_t d, const psg_real *src,
                   int64_t src_stride, psg_real *dst, int64_t dst_stride);
 /* y [A, C, B] = x [A, B, C] */
-void op_swap(const struct psg_backend *be, int64_t a, int64_t b, int64_t c, const psg_real *x,
-             psg_real *y);
+void op_swap(const struct psg_backend *be, int64_t a, int64_t b, int64_t c,
+             const psg_real *x, psg_real *y);
 /* y[n, p] = w[n] * x[n, p]; a row with w[n] == 0 becomes zero whatever x holds */
 void op_scale_rows(const struct psg_backend *be, int64_t n, int64_t p, const psg_real *w,
                    const psg_real *x, psg_real *y);
@@ -99,18 +103,20 @@ void op_keep_rows(const struct psg_backend *be, int64_t n, int64_t p, const psg_
 void op_sum_space(const struct psg_backend *be, int64_t n, int64_t c, int64_t s,
                   const psg_real *x, psg_real *dst, int64_t stride, psg_real *tmp);
 
-/* norm_sample and clipped_sum of layers with few parameters: their rows, one parameter at a time,
- * in room for [N, largest size] behind what grad_sample uses of scratch. */
-void op_rows_norm_sample(const struct psg_call *c, void (*grad_sample)(const struct psg_call *),
-                         int n_params, const int64_t *size, psg_real *room);
-void op_rows_clipped_sum(const struct psg_call *c, void (*grad_sample)(const struct psg_call *),
-                         int n_params, const int64_t *size, psg_real *room);
+/* norm_sample and clipped_sum of layers with few parameters: their rows, one parameter at a
+ * time, in room for [N, largest size] behind what grad_sample uses of scratch. */
+void op_rows_norm_sample(const struct psg_call *c,
+                         void (*grad_sample)(const struct psg_call *), int n_params,
+                         const int64_t *size, psg_real *room);
+void op_rows_clipped_sum(const struct psg_call *c,
+                         void (*grad_sample)(const struct psg_call *), int n_params,
+                         const int64_t *size, psg_real *room);
 
 /* ---- lower ---- */
 struct psg_shape op_graph_shape(const struct psg_lower *l, psg_value v);
 psg_value op_reshape(struct psg_lower *l, psg_value v, int rank, const int64_t *dim);
-#define OP_RESHAPE(l, v, ...)                                                                  \
-    op_reshape(l, v, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)),              \
+#define OP_RESHAPE(l, v, ...)                                                              \
+    op_reshape(l, v, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)),          \
                (const int64_t[]){ __VA_ARGS__ })
 psg_value op_g_full(struct psg_lower *l, int rank, const int64_t *dim, double value);
 /* v [a, b] -> [b, a] */

@@ -36,7 +36,8 @@ static int concat_infer(struct psg_infer *c)
         s.dim[g->axis] = out.dim[g->axis];
         if (!psg_shape_equal(&s, &out))
             return psg_infer_fail(c, PSG_E_SHAPE, NULL,
-                                  "input %d differs from input 0 in another axis than dim", k);
+                                  "input %d differs from input 0 in another axis than dim",
+                                  k);
         out.dim[g->axis] += along;
         g->row += g->part[k];
     }
@@ -49,8 +50,8 @@ static void concat_forward(const struct psg_call *c)
     const struct geom *g = c->geom;
     int64_t at = 0;
     for (int k = 0; k < g->n_in; k++) {
-        op_copy_rows(c->be, c->n * g->outer, g->part[k], op_in(c, k), g->part[k], c->out[0] + at,
-                     g->row);
+        op_copy_rows(c->be, c->n * g->outer, g->part[k], op_in(c, k), g->part[k],
+                     c->out[0] + at, g->row);
         at += g->part[k];
     }
 }
@@ -61,8 +62,8 @@ static void concat_backward(const struct psg_call *c)
     int64_t at = 0;
     for (int k = 0; k < g->n_in; k++) {
         if (op_wants_din(c, k))
-            op_copy_rows(c->be, c->n * g->outer, g->part[k], c->dout[0] + at, g->row, c->din[k],
-                         g->part[k]);
+            op_copy_rows(c->be, c->n * g->outer, g->part[k], c->dout[0] + at, g->row,
+                         c->din[k], g->part[k]);
         at += g->part[k];
     }
 }
@@ -74,17 +75,23 @@ static void concat_lower(struct psg_lower *l)
 }
 
 static const struct psg_op_case cases[] = {
-    { "", "3 5" },
-    { "dim=2", "2x3x2 2x1x2 2x2x2" },
-    { "dim=-1", "2x3 2x4" },
-    { "", "2x3" },
+    { "", "3 5" },           { "dim=2", "2x3x2 2x1x2 2x2x2" },
+    { "dim=-1", "2x3 2x4" }, { "", "2x3" },
     { NULL, NULL },
 };
 
 static const char *const inputs[] = { "x", NULL };
 
 const struct psg_op layer_concat = {
-    .name = "concat", .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = PARTS_MAX,
-    .geom_size = sizeof(struct geom), .infer = concat_infer, .forward = concat_forward,
-    .backward = concat_backward, .lower = concat_lower, .cases = cases,
+    .name = "concat",
+    .attrs = attrs,
+    .inputs = inputs,
+    .n_in_min = 1,
+    .n_in_max = PARTS_MAX,
+    .geom_size = sizeof(struct geom),
+    .infer = concat_infer,
+    .forward = concat_forward,
+    .backward = concat_backward,
+    .lower = concat_lower,
+    .cases = cases,
 };

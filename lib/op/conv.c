@@ -2,14 +2,15 @@
  *
  *   y[n, o, p] = bias[o] + sum_{c, k} weight[o, c, k] * xp[n, g(o) * Ci/G + c,
  *                                                         p * stride + k * dilation]
- *   x [N, Ci, in...], weight [Co, Ci/G, kernel...], y [N, Co, out...]; xp is x padded: zeros,
- *   reflect, replicate or circular. padding "same" (stride 1): d * (k - 1) cells in total, the
- *   smaller half in front.
+ *   x [N, Ci, in...], weight [Co, Ci/G, kernel...], y [N, Co, out...]; xp is x padded:
+ * zeros, reflect, replicate or circular. padding "same" (stride 1): d * (k - 1) cells in
+ * total, the smaller half in front.
  *
  *   dweight[n, o, c, k] = sum_p dy[n, o, p] * xp[n, ...]
  *   dbias[n, o] = sum_p dy[n, o, p]
  *   |dweight[n]|^2 = sum_g <P_g^T P_g, D_g^T D_g>, P the patches [Ci/G * K, out], D = dy
- * Padding other than zeros makes xp explicit; gradients then see what the forward pass saw. */
+ * Padding other than zeros makes xp explicit; gradients then see what the forward pass saw.
+ */
 #include <string.h>
 
 #include "op/dense.h"
@@ -74,10 +75,9 @@ static int read_channels(struct psg_infer *c, struct geom *g, const struct psg_s
                               "in_channels is %lld, the input has %lld", (long long)in,
                               (long long)v->in_channels);
     if (v->in_channels < 1 || v->in_channels % v->groups || v->out_channels % v->groups)
-        return psg_infer_fail(c, PSG_E_INVALID, "groups",
-                              "%lld groups do not divide %lld and %lld channels",
-                              (long long)v->groups, (long long)v->in_channels,
-                              (long long)v->out_channels);
+        return psg_infer_fail(
+            c, PSG_E_INVALID, "groups", "%lld groups do not divide %lld and %lld channels",
+            (long long)v->groups, (long long)v->in_channels, (long long)v->out_channels);
     return psg_infer_status(c);
 }
 
@@ -151,8 +151,8 @@ static int conv_infer(struct psg_infer *c, int rank)
         return psg_infer_status(c);
     if (shape.rank != rank + 1)
         return psg_infer_fail(c, PSG_E_SHAPE, NULL,
-                              "a sample must have %d axes (channels first), not %d", rank + 1,
-                              shape.rank);
+                              "a sample must have %d axes (channels first), not %d",
+                              rank + 1, shape.rank);
     if (read_channels(c, g, &shape) || read_window(c, g, &shape))
         return psg_infer_status(c);
     const struct psg_conv *v = &g->conv;
@@ -208,7 +208,8 @@ static void conv_backward(const struct psg_call *c)
     if (!op_wants_din(c, 0))
         return;
     if (g->pad.mode == PAD_ZEROS) {
-        c->be->conv_bwd_data(&g->conv, c->n, c->dout[0], c->param[0], c->din[0], c->scratch);
+        c->be->conv_bwd_data(&g->conv, c->n, c->dout[0], c->param[0], c->din[0],
+                             c->scratch);
         return;
     }
     int64_t outer = c->n * g->conv.in_channels;
@@ -232,8 +233,14 @@ static void conv_grad_sample(const struct psg_call *c)
 static void gram_of_columns(const struct psg_backend *be, int64_t rows, int64_t cols,
                             const psg_real *x, psg_real *y)
 {
-    struct psg_gemm m = { .trans_a = true, .m = cols, .n = cols, .k = rows, .lda = cols,
-                          .ldb = cols, .ldc = cols, .alpha = 1 };
+    struct psg_gemm m = { .trans_a = true,
+                          .m = cols,
+                          .n = cols,
+                          .k = rows,
+                          .lda = cols,
+                          .ldb = cols,
+                          .ldc = cols,
+                          .alpha = 1 };
     be->gemm(&m, x, x, y);
 }
 
@@ -289,7 +296,8 @@ static void conv_clipped_sum(const struct psg_call *c)
     psg_real *row = c->scratch + g->conv_scratch;
     for (int64_t n = 0; n < c->n && c->sum[0]; n++) {
         c->be->conv_bwd_weight(&g->conv, 1, window_input(c) + n * x_size,
-                               c->dout[0] + n * co * g->n_out, row, g->n_weight, c->scratch);
+                               c->dout[0] + n * co * g->n_out, row, g->n_weight,
+                               c->scratch);
         c->be->add_weighted(1, g->n_weight, c->weight + n, row, g->n_weight, c->sum[0]);
     }
     if (g->bias && c->sum[1]) {
@@ -307,9 +315,10 @@ static void conv_lower(struct psg_lower *l)
     psg_value x = l->in[0];
     if (g->pad.mode != PAD_ZEROS)
         x = pad_lower(l, &g->pad, x);
-    psg_value patches = OP_RESHAPE(l, psg_g_unfold(l->g, x, &v->win, 0), groups, patch_size(g),
-                                   g->n_out);
-    psg_value w = OP_RESHAPE(l, l->param[0], groups, v->out_channels / groups, patch_size(g));
+    psg_value patches =
+        OP_RESHAPE(l, psg_g_unfold(l->g, x, &v->win, 0), groups, patch_size(g), g->n_out);
+    psg_value w =
+        OP_RESHAPE(l, l->param[0], groups, v->out_channels / groups, patch_size(g));
     psg_value y = OP_RESHAPE(l, psg_g_matmul(l->g, w, patches), v->out_channels, g->n_out);
     if (g->bias)
         y = psg_g_add(l->g, y, OP_RESHAPE(l, l->param[1], v->out_channels, 1));
@@ -355,13 +364,22 @@ static const struct psg_op_case cases3[] = {
 
 static const char *const inputs[] = { "x", NULL };
 
-#define CONV_OP(D)                                                                             \
-    const struct psg_op layer_conv##D##d = {                                                   \
-        .name = "conv" #D "d", .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1, \
-        .geom_size = sizeof(struct geom), .infer = conv##D##d_infer, .forward = conv_forward,  \
-        .backward = conv_backward, .grad_sample = conv_grad_sample,                            \
-        .norm_sample = conv_norm_sample, .clipped_sum = conv_clipped_sum,                      \
-        .lower = conv_lower, .cases = cases##D,                                                \
+#define CONV_OP(D)                                                                         \
+    const struct psg_op layer_conv##D##d = {                                               \
+        .name = "conv" #D "d",                                                             \
+        .attrs = attrs,                                                                    \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 1,                                                                     \
+        .n_in_max = 1,                                                                     \
+        .geom_size = sizeof(struct geom),                                                  \
+        .infer = conv##D##d_infer,                                                         \
+        .forward = conv_forward,                                                           \
+        .backward = conv_backward,                                                         \
+        .grad_sample = conv_grad_sample,                                                   \
+        .norm_sample = conv_norm_sample,                                                   \
+        .clipped_sum = conv_clipped_sum,                                                   \
+        .lower = conv_lower,                                                               \
+        .cases = cases##D,                                                                 \
     }
 
 CONV_OP(1);

@@ -1,12 +1,11 @@
 /* conv_transpose1d, 2d, 3d: the adjoint of a convolution in its input.
  *
- *   y[n, o, p] = bias[o] + sum over c, k and q with q * stride - padding + k * dilation = p of
- *                x[n, c, q] weight[c, o', k]
- *   x [N, Ci, in...], weight [Ci, Co/G, kernel...], y [N, Co, out...],
- *   out = (in - 1) stride - 2 padding + dilation (kernel - 1) + output_padding + 1
+ *   y[n, o, p] = bias[o] + sum over c, k and q with q * stride - padding + k * dilation = p
+ * of x[n, c, q] weight[c, o', k] x [N, Ci, in...], weight [Ci, Co/G, kernel...], y [N, Co,
+ * out...], out = (in - 1) stride - 2 padding + dilation (kernel - 1) + output_padding + 1
  *
- * With V the convolution from y's space to x's: y = V^T x, dx = V dy, and dweight is V's weight
- * gradient with dy as its input and x as its backprop. */
+ * With V the convolution from y's space to x's: y = V^T x, dx = V dy, and dweight is V's
+ * weight gradient with dy as its input and x as its backprop. */
 #include <string.h>
 
 #include "op/common.h"
@@ -68,11 +67,14 @@ static int read_channels(struct psg_infer *c, struct geom *g, int64_t channels)
     g->bias = psg_infer_bool(c, "bias", true);
     int64_t in = psg_infer_int(c, "in_channels", channels, 0, INT64_MAX);
     if (in != channels)
-        psg_infer_fail(c, PSG_E_SHAPE, "in_channels", "in_channels is %lld, the input has %lld",
-                       (long long)in, (long long)channels);
+        psg_infer_fail(c, PSG_E_SHAPE, "in_channels",
+                       "in_channels is %lld, the input has %lld", (long long)in,
+                       (long long)channels);
     if (channels < 1 || channels % v->groups || v->in_channels % v->groups)
-        psg_infer_fail(c, PSG_E_INVALID, "groups", "%lld groups do not divide %lld and %lld "
-                       "channels", (long long)v->groups, (long long)channels,
+        psg_infer_fail(c, PSG_E_INVALID, "groups",
+                       "%lld groups do not divide %lld and %lld "
+                       "channels",
+                       (long long)v->groups, (long long)channels,
                        (long long)v->in_channels);
     return psg_infer_status(c);
 }
@@ -86,8 +88,8 @@ static int conv_transpose_infer(struct psg_infer *c, int rank)
         return psg_infer_status(c);
     if (shape.rank != rank + 1)
         return psg_infer_fail(c, PSG_E_SHAPE, NULL,
-                              "a sample must have %d axes (channels first), not %d", rank + 1,
-                              shape.rank);
+                              "a sample must have %d axes (channels first), not %d",
+                              rank + 1, shape.rank);
     v->win.rank = rank;
     memcpy(v->win.out, shape.dim + 1, (size_t)rank * sizeof *v->win.out);
     if (read_channels(c, g, shape.dim[0]) || read_window(c, g))
@@ -163,8 +165,8 @@ static psg_real *one_row(const struct psg_call *c, int64_t n)
     const struct geom *g = c->geom;
     psg_real *row = c->scratch + g->conv_scratch;
     c->be->conv_bwd_weight(&g->conv, 1, c->dout[0] + n * g->conv.in_channels * g->n_y,
-                           op_in(c, 0) + n * g->conv.out_channels * g->n_x, row, g->n_weight,
-                           c->scratch);
+                           op_in(c, 0) + n * g->conv.out_channels * g->n_x, row,
+                           g->n_weight, c->scratch);
     return row;
 }
 
@@ -185,15 +187,16 @@ static void conv_transpose_clipped_sum(const struct psg_call *c)
     const struct geom *g = c->geom;
     int64_t co = g->conv.in_channels;
     for (int64_t n = 0; n < c->n && c->sum[0]; n++)
-        c->be->add_weighted(1, g->n_weight, c->weight + n, one_row(c, n), g->n_weight, c->sum[0]);
+        c->be->add_weighted(1, g->n_weight, c->weight + n, one_row(c, n), g->n_weight,
+                            c->sum[0]);
     if (g->bias && c->sum[1]) {
         c->be->sum_rows(c->n * co, g->n_y, 1, c->dout[0], c->scratch, 1);
         c->be->add_weighted(c->n, co, c->weight, c->scratch, co, c->sum[1]);
     }
 }
 
-/* x with stride - 1 zeros between its cells and enough of them around it (or cut off where the
- * padding takes more away than the kernel brings) */
+/* x with stride - 1 zeros between its cells and enough of them around it (or cut off where
+ * the padding takes more away than the kernel brings) */
 static psg_value spread(struct psg_lower *l, const struct geom *g, psg_value x)
 {
     const struct psg_window *w = &g->conv.win;
@@ -230,9 +233,11 @@ static void conv_transpose_lower(struct psg_lower *l)
     psg_value patches = psg_g_unfold(l->g, spread(l, g, l->in[0]), &w, 0);
     patches = OP_RESHAPE(l, patches, groups, ci * g->n_kernel, g->n_y);
     psg_value weight = OP_RESHAPE(l, l->param[0], groups, ci, co, g->n_kernel);
-    weight = psg_g_transpose(l->g, psg_g_reverse(l->g, weight, 8u), (const int[]){ 0, 2, 1, 3 });
+    weight =
+        psg_g_transpose(l->g, psg_g_reverse(l->g, weight, 8u), (const int[]){ 0, 2, 1, 3 });
     weight = OP_RESHAPE(l, weight, groups, co, ci * g->n_kernel);
-    psg_value y = OP_RESHAPE(l, psg_g_matmul(l->g, weight, patches), v->in_channels, g->n_y);
+    psg_value y =
+        OP_RESHAPE(l, psg_g_matmul(l->g, weight, patches), v->in_channels, g->n_y);
     if (g->bias)
         y = psg_g_add(l->g, y, OP_RESHAPE(l, l->param[1], v->in_channels, 1));
     struct psg_shape shape = { .rank = w.rank + 1, .dim = { v->in_channels } };
@@ -242,7 +247,8 @@ static void conv_transpose_lower(struct psg_lower *l)
 
 static const struct psg_op_case cases1[] = {
     { "out_channels=3 kernel_size=3", "2x4" },
-    { "in_channels=4 out_channels=6 kernel_size=4 stride=3 padding=2 output_padding=2 groups=2",
+    { "in_channels=4 out_channels=6 kernel_size=4 stride=3 padding=2 output_padding=2 "
+      "groups=2",
       "4x3" },
     { "out_channels=2 kernel_size=3 stride=2 dilation=2 bias=false padding=1", "3x4" },
     { "out_channels=2 kernel_size=2 padding=2", "2x6" },
@@ -264,15 +270,22 @@ static const struct psg_op_case cases3[] = {
 
 static const char *const inputs[] = { "x", NULL };
 
-#define CONV_TRANSPOSE_OP(D)                                                                   \
-    const struct psg_op layer_conv_transpose##D##d = {                                         \
-        .name = "conv_transpose" #D "d", .attrs = attrs, .inputs = inputs, .n_in_min = 1,      \
-        .n_in_max = 1, .geom_size = sizeof(struct geom),                                       \
-        .infer = conv_transpose##D##d_infer, .forward = conv_transpose_forward,                \
-        .backward = conv_transpose_backward, .grad_sample = conv_transpose_grad_sample,        \
-        .norm_sample = conv_transpose_norm_sample,                                             \
-        .clipped_sum = conv_transpose_clipped_sum, .lower = conv_transpose_lower,              \
-        .cases = cases##D,                                                                     \
+#define CONV_TRANSPOSE_OP(D)                                                               \
+    const struct psg_op layer_conv_transpose##D##d = {                                     \
+        .name = "conv_transpose" #D "d",                                                   \
+        .attrs = attrs,                                                                    \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 1,                                                                     \
+        .n_in_max = 1,                                                                     \
+        .geom_size = sizeof(struct geom),                                                  \
+        .infer = conv_transpose##D##d_infer,                                               \
+        .forward = conv_transpose_forward,                                                 \
+        .backward = conv_transpose_backward,                                               \
+        .grad_sample = conv_transpose_grad_sample,                                         \
+        .norm_sample = conv_transpose_norm_sample,                                         \
+        .clipped_sum = conv_transpose_clipped_sum,                                         \
+        .lower = conv_transpose_lower,                                                     \
+        .cases = cases##D,                                                                 \
     }
 
 CONV_TRANSPOSE_OP(1);

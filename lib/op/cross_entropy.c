@@ -1,12 +1,12 @@
-/* cross_entropy and nll_loss (whose output holds log p already) of one sample: loss = -sum over positions r and classes c of q[r, c] log p[r, c].
+/* cross_entropy and nll_loss (whose output holds log p already) of one sample: loss = -sum
+ * over positions r and classes c of q[r, c] log p[r, c].
  *
- *   output [N, A, C, B] (C is class_dim, A and B the axes around it), log p = log_softmax over C
- *   target int64 [N, A, B]: q[r, c] = valid_r ((1 - e) w_t [c = t] + e / C w_c)
- *   target real  [N, A, C, B]: q[r, c] = w_c ((1 - e) target[r, c] + e / C)
- *   e label_smoothing, w class weights (1), valid_r = (t != ignore_index)
- *   mean divides by sum_r valid_r w_t over the sample's own positions (0 if there are none), or
- *   by A B for real targets.
- *   doutput = dloss (p sum_c q - q); dtarget = -dloss w_c (1 - e) log p. */
+ *   output [N, A, C, B] (C is class_dim, A and B the axes around it), log p = log_softmax
+ * over C target int64 [N, A, B]: q[r, c] = valid_r ((1 - e) w_t [c = t] + e / C w_c) target
+ * real  [N, A, C, B]: q[r, c] = w_c ((1 - e) target[r, c] + e / C) e label_smoothing, w
+ * class weights (1), valid_r = (t != ignore_index) mean divides by sum_r valid_r w_t over
+ * the sample's own positions (0 if there are none), or by A B for real targets. doutput =
+ * dloss (p sum_c q - q); dtarget = -dloss w_c (1 - e) log p. */
 #include "op/common.h"
 #include "op/ops.h"
 
@@ -71,8 +71,9 @@ static int cross_entropy_infer(struct psg_infer *c)
     const struct psg_shape *out = &c->in[0].shape, *target = &c->in[1].shape;
     if (!op_need_dtype(c, 0, PSG_REAL, "output"))
         return psg_infer_status(c);
-    int axis = op_axis(c, "class_dim", psg_infer_int(c, "class_dim", 1, -PSG_MAX_RANK,
-                                                     PSG_MAX_RANK), out->rank);
+    int axis =
+        op_axis(c, "class_dim",
+                psg_infer_int(c, "class_dim", 1, -PSG_MAX_RANK, PSG_MAX_RANK), out->rank);
     if (psg_infer_status(c))
         return psg_infer_status(c);
     struct psg_shape want = { 0 };
@@ -82,7 +83,8 @@ static int cross_entropy_infer(struct psg_infer *c)
             want.dim[want.rank++] = out->dim[i];
     char text[120];
     if (!psg_shape_equal(&want, target))
-        return psg_infer_fail(c, PSG_E_SHAPE, NULL, "the target of one sample must have shape %s",
+        return psg_infer_fail(c, PSG_E_SHAPE, NULL,
+                              "the target of one sample must have shape %s",
                               psg_shape_text(&want, text, sizeof text));
     g->outer = op_span(out, 0, axis);
     g->classes = out->dim[axis];
@@ -233,14 +235,16 @@ static psg_value lower_ids(struct psg_lower *l, psg_value *divisor)
     if (g->ignore >= 0) {
         int64_t dim[1] = { g->classes };
         struct psg_shape shape = psg_shape_make(1, dim);
-        hot = psg_g_mul(l->g, hot, psg_g_binary(l->g, PSG_NE, psg_g_iota(l->g, &shape, 0),
-                                                psg_g_scalar(l->g, (double)g->ignore)));
+        hot = psg_g_mul(l->g, hot,
+                        psg_g_binary(l->g, PSG_NE, psg_g_iota(l->g, &shape, 0),
+                                     psg_g_scalar(l->g, (double)g->ignore)));
     }
     psg_value w = g->weighted ? op_g_list(l, g->classes, g->weight) : psg_g_scalar(l->g, 1);
     psg_value counted = psg_g_mul(l->g, hot, w);
     *divisor = psg_g_sum(l->g, counted, 3u);
     psg_value is_row = op_g_unsqueeze(l, psg_g_sum(l->g, hot, 2u), 1);
-    psg_value even = psg_g_mul(l->g, w, psg_g_scalar(l->g, g->smoothing / (double)g->classes));
+    psg_value even =
+        psg_g_mul(l->g, w, psg_g_scalar(l->g, g->smoothing / (double)g->classes));
     return psg_g_add(l->g, psg_g_mul(l->g, counted, psg_g_scalar(l->g, 1 - g->smoothing)),
                      psg_g_mul(l->g, is_row, even));
 }
@@ -248,7 +252,8 @@ static psg_value lower_ids(struct psg_lower *l, psg_value *divisor)
 static psg_value lower_real(struct psg_lower *l, psg_value *divisor)
 {
     const struct geom *g = l->geom;
-    psg_value q = psg_g_mul(l->g, rows_first(l, l->in[1]), psg_g_scalar(l->g, 1 - g->smoothing));
+    psg_value q =
+        psg_g_mul(l->g, rows_first(l, l->in[1]), psg_g_scalar(l->g, 1 - g->smoothing));
     q = psg_g_add(l->g, q, psg_g_scalar(l->g, g->smoothing / (double)g->classes));
     *divisor = psg_g_scalar(l->g, (double)g->rows);
     return g->weighted ? psg_g_mul(l->g, q, op_g_list(l, g->classes, g->weight)) : q;
@@ -296,12 +301,19 @@ static const struct psg_op_case nll_cases[] = {
 
 static const char *const inputs[] = { "output", "target", NULL };
 
-#define CLASS_LOSS_OP(NAME, ATTRS, CASES)                                                      \
-    const struct psg_op layer_##NAME = {                                                       \
-        .name = #NAME, .attrs = ATTRS, .inputs = inputs, .n_in_min = 2, .n_in_max = 2,         \
-        .geom_size = sizeof(struct geom), .infer = NAME##_infer,                               \
-        .forward = cross_entropy_forward, .backward = cross_entropy_backward,                  \
-        .lower = cross_entropy_lower, .cases = CASES,                                          \
+#define CLASS_LOSS_OP(NAME, ATTRS, CASES)                                                  \
+    const struct psg_op layer_##NAME = {                                                   \
+        .name = #NAME,                                                                     \
+        .attrs = ATTRS,                                                                    \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 2,                                                                     \
+        .n_in_max = 2,                                                                     \
+        .geom_size = sizeof(struct geom),                                                  \
+        .infer = NAME##_infer,                                                             \
+        .forward = cross_entropy_forward,                                                  \
+        .backward = cross_entropy_backward,                                                \
+        .lower = cross_entropy_lower,                                                      \
+        .cases = CASES,                                                                    \
     }
 
 CLASS_LOSS_OP(cross_entropy, attrs, cases);

@@ -16,9 +16,10 @@ void dense_grad(const struct psg_backend *be, int64_t n, int64_t t, int64_t i, i
                 const psg_real *x, const psg_real *dy, psg_real *g, int64_t stride);
 
 /* Room of dense_norm, per call and per sample. */
-void dense_norm_scratch(int64_t t, int64_t i, int64_t o, int64_t *fixed, int64_t *per_sample);
-/* sq[n] += |dw of sample n|^2. Through the Gram matrices x x^T and dy dy^T (T x T) where they
- * cost less than dw, else one dw at a time. */
+void dense_norm_scratch(int64_t t, int64_t i, int64_t o, int64_t *fixed,
+                        int64_t *per_sample);
+/* sq[n] += |dw of sample n|^2. Through the Gram matrices x x^T and dy dy^T (T x T) where
+ * they cost less than dw, else one dw at a time. */
 void dense_norm(const struct psg_backend *be, int64_t n, int64_t t, int64_t i, int64_t o,
                 const psg_real *x, const psg_real *dy, psg_real *scratch, double *sq);
 
@@ -36,8 +37,8 @@ void dense_bias_sum(const struct psg_backend *be, int64_t n, int64_t t, int64_t 
                     const psg_real *weight, const psg_real *dy, psg_real *scratch,
                     psg_real *sum);
 
-/* sq[n] += sum over i, j of a[n, i, j] b[n, i, j] with a, b [N, k], where the sum is known to
- * be a squared norm; a is overwritten, tmp has room for n numbers. */
+/* sq[n] += sum over i, j of a[n, i, j] b[n, i, j] with a, b [N, k], where the sum is known
+ * to be a squared norm; a is overwritten, tmp has room for n numbers. */
 void gram_norm(const struct psg_backend *be, int64_t n, int64_t k, psg_real *a,
                const psg_real *b, psg_real *tmp, double *sq);
 

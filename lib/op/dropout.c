@@ -1,7 +1,7 @@
 /* dropout: y = x * keep / (1 - p) while training, y = x otherwise.
  *
- *   keep[n, i] = (u[n, i] >= p), u the uniform numbers of this node: one mask for forward, every
- *   rule and the lowering. p = 1 gives zeros. */
+ *   keep[n, i] = (u[n, i] >= p), u the uniform numbers of this node: one mask for forward,
+ * every rule and the lowering. p = 1 gives zeros. */
 #include "op/common.h"
 #include "op/ops.h"
 
@@ -75,17 +75,21 @@ static void dropout_lower(struct psg_lower *l)
 }
 
 static const struct psg_op_case cases[] = {
-    { "", "9" },
-    { "p=0.25", "3x4" },
-    { "p=0", "5" },
-    { "p=1", "5" },
-    { NULL, NULL },
+    { "", "9" }, { "p=0.25", "3x4" }, { "p=0", "5" }, { "p=1", "5" }, { NULL, NULL },
 };
 
 static const char *const inputs[] = { "x", NULL };
 
 const struct psg_op layer_dropout = {
-    .name = "dropout", .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,
-    .geom_size = sizeof(struct geom), .infer = dropout_infer, .forward = dropout_forward,
-    .backward = dropout_backward, .lower = dropout_lower, .cases = cases,
+    .name = "dropout",
+    .attrs = attrs,
+    .inputs = inputs,
+    .n_in_min = 1,
+    .n_in_max = 1,
+    .geom_size = sizeof(struct geom),
+    .infer = dropout_infer,
+    .forward = dropout_forward,
+    .backward = dropout_backward,
+    .lower = dropout_lower,
+    .cases = cases,
 };

@@ -1,9 +1,8 @@
 /* embedding: y[n, i..., D] = weight[id[n, i...], D].
  *
- *   id int64 [N, I...], weight [V, D]. The row padding_idx is used going forward and gets no
- *   gradient.
- *   dweight[n, v] = sum over i with id[n, i] = v of dy[n, i]
- *   |dweight[n]|^2: ids are merged first, so that only touched rows are ever formed. */
+ *   id int64 [N, I...], weight [V, D]. The row padding_idx is used going forward and gets
+ * no gradient. dweight[n, v] = sum over i with id[n, i] = v of dy[n, i] |dweight[n]|^2: ids
+ * are merged first, so that only touched rows are ever formed. */
 #include "op/common.h"
 #include "op/ops.h"
 
@@ -15,9 +14,11 @@ struct geom {
 static const struct psg_attr_spec attrs[] = {
     { "num_embeddings", PSG_ATTR_INT, "required" },
     { "embedding_dim", PSG_ATTR_INT, "required" },
-    { "padding_idx", PSG_ATTR_INT, "none; a row without gradient, negative counts from the end" },
+    { "padding_idx", PSG_ATTR_INT,
+      "none; a row without gradient, negative counts from the end" },
     { "max_norm", PSG_ATTR_REAL, "refused: it rewrites the table from the samples' ids" },
-    { "scale_grad_by_freq", PSG_ATTR_BOOL, "false; true is refused, it counts over the batch" },
+    { "scale_grad_by_freq", PSG_ATTR_BOOL,
+      "false; true is refused, it counts over the batch" },
     { "sparse", PSG_ATTR_BOOL, "no effect" },
     { NULL, 0, NULL },
 };
@@ -29,12 +30,14 @@ static int embedding_infer(struct psg_infer *c)
     if (!op_need_dtype(c, 0, PSG_I64, "ids"))
         return psg_infer_status(c);
     if (psg_infer_has(c, "max_norm"))
-        return psg_infer_fail(c, PSG_E_UNSUPPORTED, "max_norm",
-                              "max_norm rewrites table rows from the ids of a batch, outside of "
-                              "the gradient; leave it out and use weight_decay");
+        return psg_infer_fail(
+            c, PSG_E_UNSUPPORTED, "max_norm",
+            "max_norm rewrites table rows from the ids of a batch, outside of "
+            "the gradient; leave it out and use weight_decay");
     if (psg_infer_bool(c, "scale_grad_by_freq", false))
-        return psg_infer_fail(c, PSG_E_UNSUPPORTED, "scale_grad_by_freq",
-                              "scale_grad_by_freq counts ids over the batch, which mixes samples");
+        return psg_infer_fail(
+            c, PSG_E_UNSUPPORTED, "scale_grad_by_freq",
+            "scale_grad_by_freq counts ids over the batch, which mixes samples");
     g->rows = psg_infer_int_required(c, "num_embeddings", 1, INT64_MAX);
     g->dim = psg_infer_int_required(c, "embedding_dim", 1, INT64_MAX);
     g->count = psg_shape_size(&shape);
@@ -58,7 +61,8 @@ static int embedding_infer(struct psg_infer *c)
 static void embedding_forward(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
-    c->be->gather(1, c->n * g->count, g->rows, g->dim, c->param[0], 0, op_ids(c, 0), c->out[0]);
+    c->be->gather(1, c->n * g->count, g->rows, g->dim, c->param[0], 0, op_ids(c, 0),
+                  c->out[0]);
 }
 
 static void embedding_grad_sample(const struct psg_call *c)
@@ -68,8 +72,8 @@ static void embedding_grad_sample(const struct psg_call *c)
         return;
     for (int64_t n = 0; n < c->n; n++)
         c->be->fill(g->rows * g->dim, 0, c->grad[0] + n * c->grad_stride);
-    c->be->scatter_add(c->n, g->count, g->rows, g->dim, op_ids(c, 0), c->dout[0], c->grad[0],
-                       c->grad_stride);
+    c->be->scatter_add(c->n, g->count, g->rows, g->dim, op_ids(c, 0), c->dout[0],
+                       c->grad[0], c->grad_stride);
     for (int64_t n = 0; n < c->n && g->padding >= 0; n++)
         c->be->fill(g->dim, 0, c->grad[0] + n * c->grad_stride + g->padding * g->dim);
 }
@@ -82,7 +86,8 @@ static void embedding_norm_sample(const struct psg_call *c)
     int64_t size = g->count * g->dim, *slot = c->saved_i64;
     c->be->merge_ids(c->n, g->count, g->rows, g->padding, op_ids(c, 0), slot);
     c->be->fill(c->n * size, 0, c->scratch);
-    c->be->scatter_add(c->n, g->count, g->count, g->dim, slot, c->dout[0], c->scratch, size);
+    c->be->scatter_add(c->n, g->count, g->count, g->dim, slot, c->dout[0], c->scratch,
+                       size);
     c->be->add_sqnorm(c->n, size, c->scratch, size, c->sq);
 }
 
@@ -96,8 +101,8 @@ static void embedding_clipped_sum(const struct psg_call *c)
     op_scale_rows(c->be, c->n, g->count * g->dim, c->weight, c->dout[0], weighted);
     if (g->padding >= 0)
         op_copy(c->be, g->dim, padding_row, kept);
-    c->be->scatter_add(1, c->n * g->count, g->rows, g->dim, op_ids(c, 0), weighted, c->sum[0],
-                       0);
+    c->be->scatter_add(1, c->n * g->count, g->rows, g->dim, op_ids(c, 0), weighted,
+                       c->sum[0], 0);
     if (g->padding >= 0)
         op_copy(c->be, g->dim, kept, padding_row);
 }
@@ -128,8 +133,17 @@ static const struct psg_op_case cases[] = {
 static const char *const inputs[] = { "ids", NULL };
 
 const struct psg_op layer_embedding = {
-    .name = "embedding", .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,
-    .geom_size = sizeof(struct geom), .infer = embedding_infer, .forward = embedding_forward,
-    .grad_sample = embedding_grad_sample, .norm_sample = embedding_norm_sample,
-    .clipped_sum = embedding_clipped_sum, .lower = embedding_lower, .cases = cases,
+    .name = "embedding",
+    .attrs = attrs,
+    .inputs = inputs,
+    .n_in_min = 1,
+    .n_in_max = 1,
+    .geom_size = sizeof(struct geom),
+    .infer = embedding_infer,
+    .forward = embedding_forward,
+    .grad_sample = embedding_grad_sample,
+    .norm_sample = embedding_norm_sample,
+    .clipped_sum = embedding_clipped_sum,
+    .lower = embedding_lower,
+    .cases = cases,
 };

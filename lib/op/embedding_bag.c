@@ -6,10 +6,11 @@
  *   max   y_d = max over i with m_i of weight[id_i, d]; 0 for an empty bag
  *   m_i = (id_i != padding_idx) and (i < length).
  *
- * Further inputs, in any order: lengths (int64 scalar) and per_sample_weights (real [L], sum only).
- * Each token's share of dy, dtok[n, i, D], is what the rules are made of:
+ * Further inputs, in any order: lengths (int64 scalar) and per_sample_weights (real [L],
+ * sum only). Each token's share of dy, dtok[n, i, D], is what the rules are made of:
  *   dweight[n, v] = sum over i with id_i = v of dtok[n, i], ds_i = m_i dy . weight[id_i]
- *   sum, mean: dtok = a_i dy with a_i the factor above; max: dy_d goes to the first maximum. */
+ *   sum, mean: dtok = a_i dy with a_i the factor above; max: dy_d goes to the first
+ * maximum. */
 #include <math.h>
 
 #include "op/common.h"
@@ -28,11 +29,14 @@ static const struct psg_attr_spec attrs[] = {
     { "num_embeddings", PSG_ATTR_INT, "required" },
     { "embedding_dim", PSG_ATTR_INT, "required" },
     { "mode", PSG_ATTR_STRING, "mean; or sum, max" },
-    { "padding_idx", PSG_ATTR_INT, "none; tokens that are left out, negative counts from the end" },
+    { "padding_idx", PSG_ATTR_INT,
+      "none; tokens that are left out, negative counts from the end" },
     { "max_norm", PSG_ATTR_REAL, "refused: it rewrites the table from the samples' ids" },
-    { "scale_grad_by_freq", PSG_ATTR_BOOL, "false; true is refused, it counts over the batch" },
+    { "scale_grad_by_freq", PSG_ATTR_BOOL,
+      "false; true is refused, it counts over the batch" },
     { "sparse", PSG_ATTR_BOOL, "no effect" },
-    { "lengths", PSG_ATTR_BOOL, "checked when given: whether lengths are among the inputs" },
+    { "lengths", PSG_ATTR_BOOL,
+      "checked when given: whether lengths are among the inputs" },
     { "per_sample_weights", PSG_ATTR_BOOL, "checked when given: whether they are" },
     { NULL, 0, NULL },
 };
@@ -47,18 +51,22 @@ static int read_inputs(struct psg_infer *c, struct geom *g)
         return psg_infer_fail(c, PSG_E_SHAPE, NULL, "the ids of a sample must have 1 axis");
     g->length = ids->dim[0];
     if (g->length < 1)
-        return psg_infer_fail(c, PSG_E_SHAPE, NULL, "a bag needs room for at least one token");
+        return psg_infer_fail(c, PSG_E_SHAPE, NULL,
+                              "a bag needs room for at least one token");
     for (int k = 1; k < c->n_in; k++) {
         bool is_length = c->in[k].dtype == PSG_I64 && psg_shape_size(&c->in[k].shape) == 1;
-        bool is_weights = c->in[k].dtype == PSG_REAL && psg_shape_equal(&c->in[k].shape, ids);
+        bool is_weights =
+            c->in[k].dtype == PSG_REAL && psg_shape_equal(&c->in[k].shape, ids);
         if (is_length && g->lengths < 0)
             g->lengths = k;
         else if (is_weights && g->weights < 0)
             g->weights = k;
         else
-            return psg_infer_fail(c, PSG_E_SHAPE, NULL,
-                                  "input %d is neither a length (one int64) nor a real weight "
-                                  "per token", k);
+            return psg_infer_fail(
+                c, PSG_E_SHAPE, NULL,
+                "input %d is neither a length (one int64) nor a real weight "
+                "per token",
+                k);
     }
     op_check_input_flag(c, "lengths", g->lengths > 0);
     op_check_input_flag(c, "per_sample_weights", g->weights > 0);
@@ -73,12 +81,14 @@ static int embedding_bag_infer(struct psg_infer *c)
     if (read_inputs(c, g) || psg_infer_status(c))
         return psg_infer_status(c);
     if (psg_infer_has(c, "max_norm"))
-        return psg_infer_fail(c, PSG_E_UNSUPPORTED, "max_norm",
-                              "max_norm rewrites table rows from the ids of a batch, outside of "
-                              "the gradient; leave it out and use weight_decay");
+        return psg_infer_fail(
+            c, PSG_E_UNSUPPORTED, "max_norm",
+            "max_norm rewrites table rows from the ids of a batch, outside of "
+            "the gradient; leave it out and use weight_decay");
     if (psg_infer_bool(c, "scale_grad_by_freq", false))
-        return psg_infer_fail(c, PSG_E_UNSUPPORTED, "scale_grad_by_freq",
-                              "scale_grad_by_freq counts ids over the batch, which mixes samples");
+        return psg_infer_fail(
+            c, PSG_E_UNSUPPORTED, "scale_grad_by_freq",
+            "scale_grad_by_freq counts ids over the batch, which mixes samples");
     g->mode = (enum mode)psg_infer_choice(c, "mode", "mean", "sum|mean|max");
     if (g->weights > 0 && g->mode != SUM)
         return psg_infer_fail(c, PSG_E_INVALID, "mode",
@@ -166,8 +176,12 @@ static void fill_factors(const struct psg_call *c)
 /* one window over all tokens */
 static struct psg_window all_tokens(const struct geom *g)
 {
-    return (struct psg_window){ .rank = 1, .in = { g->length }, .kernel = { g->length },
-                                .out = { 1 }, .stride = { 1 }, .dilation = { 1 } };
+    return (struct psg_window){ .rank = 1,
+                                .in = { g->length },
+                                .kernel = { g->length },
+                                .out = { 1 },
+                                .stride = { 1 },
+                                .dilation = { 1 } };
 }
 
 /* y by the first largest token that counts; tokens 0 hold table rows */
@@ -200,8 +214,13 @@ static void embedding_bag_forward(const struct psg_call *c)
         max_forward(c);
         return;
     }
-    struct psg_gemm m = { .m = 1, .n = g->dim, .k = g->length, .lda = g->length, .ldb = g->dim,
-                          .ldc = g->dim, .alpha = 1 };
+    struct psg_gemm m = { .m = 1,
+                          .n = g->dim,
+                          .k = g->length,
+                          .lda = g->length,
+                          .ldb = g->dim,
+                          .ldc = g->dim,
+                          .alpha = 1 };
     c->be->gemm_batched(&m, c->n, c->saved, g->length, tok, g->length * g->dim, c->out[0],
                         g->dim);
 }
@@ -213,9 +232,11 @@ static void embedding_bag_backward(const struct psg_call *c)
         return;
     psg_real *tok = tokens_of(c, 0), *mask = tokens_of(c, 1), *ds = c->din[g->weights];
     c->be->gather(1, c->n * g->length, g->rows, g->dim, c->param[0], 0, op_ids(c, 0), tok);
-    struct psg_gemm m = { .m = g->length, .n = 1, .k = g->dim, .lda = g->dim, .ldb = 1,
-                          .ldc = 1, .alpha = 1 };
-    c->be->gemm_batched(&m, c->n, tok, g->length * g->dim, c->dout[0], g->dim, ds, g->length);
+    struct psg_gemm m = {
+        .m = g->length, .n = 1, .k = g->dim, .lda = g->dim, .ldb = 1, .ldc = 1, .alpha = 1
+    };
+    c->be->gemm_batched(&m, c->n, tok, g->length * g->dim, c->dout[0], g->dim, ds,
+                        g->length);
     /* m, not the factors, which hold s */
     fill_mask(c, mask);
     op_binary(c->be, PSG_MUL, c->n * g->length, ds, mask, ds);
@@ -236,8 +257,8 @@ static void token_grads(const struct psg_call *c, psg_real *dtok, psg_real *tmp)
     c->be->max_pool_bwd(&w, c->n * g->dim, c->dout[0], maxima_of(c), tmp);
     op_swap(c->be, c->n, g->dim, g->length, tmp, dtok);
     /* an empty bag has no maximum to blame */
-    c->be->binary(PSG_MUL, &shape, dtok,
-                  (const int64_t[]){ g->length * g->dim, g->dim, 1 }, c->saved, by_token, dtok);
+    c->be->binary(PSG_MUL, &shape, dtok, (const int64_t[]){ g->length * g->dim, g->dim, 1 },
+                  c->saved, by_token, dtok);
 }
 
 static void embedding_bag_grad_sample(const struct psg_call *c)
@@ -275,8 +296,8 @@ static void embedding_bag_clipped_sum(const struct psg_call *c)
         return;
     token_grads(c, dtok, weighted);
     op_scale_rows(c->be, c->n, size, c->weight, dtok, weighted);
-    c->be->scatter_add(1, c->n * g->length, g->rows, g->dim, op_ids(c, 0), weighted, c->sum[0],
-                       0);
+    c->be->scatter_add(1, c->n * g->length, g->rows, g->dim, op_ids(c, 0), weighted,
+                       c->sum[0], 0);
 }
 
 static psg_value lower_mask(struct psg_lower *l)
@@ -330,9 +351,18 @@ static const char *const inputs[] = { "ids", "lengths or per_sample_weights",
                                       "lengths or per_sample_weights", NULL };
 
 const struct psg_op layer_embedding_bag = {
-    .name = "embedding_bag", .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 3,
-    .geom_size = sizeof(struct geom), .infer = embedding_bag_infer,
-    .forward = embedding_bag_forward, .backward = embedding_bag_backward,
-    .grad_sample = embedding_bag_grad_sample, .norm_sample = embedding_bag_norm_sample,
-    .clipped_sum = embedding_bag_clipped_sum, .lower = embedding_bag_lower, .cases = cases,
+    .name = "embedding_bag",
+    .attrs = attrs,
+    .inputs = inputs,
+    .n_in_min = 1,
+    .n_in_max = 3,
+    .geom_size = sizeof(struct geom),
+    .infer = embedding_bag_infer,
+    .forward = embedding_bag_forward,
+    .backward = embedding_bag_backward,
+    .grad_sample = embedding_bag_grad_sample,
+    .norm_sample = embedding_bag_norm_sample,
+    .clipped_sum = embedding_bag_clipped_sum,
+    .lower = embedding_bag_lower,
+    .cases = cases,
 };

@@ -1,5 +1,5 @@
-/* flatten: y = x with the axes start_dim .. end_dim made one. Dimension numbers count the batch
- * as PyTorch's do: start_dim = 1 is the first axis of a sample. dx = dy. */
+/* flatten: y = x with the axes start_dim .. end_dim made one. Dimension numbers count the
+ * batch as PyTorch's do: start_dim = 1 is the first axis of a sample. dx = dy. */
 #include "op/common.h"
 #include "op/ops.h"
 
@@ -72,7 +72,15 @@ static const struct psg_op_case cases[] = {
 static const char *const inputs[] = { "x", NULL };
 
 const struct psg_op layer_flatten = {
-    .name = "flatten", .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,
-    .geom_size = sizeof(struct geom), .infer = flatten_infer, .forward = flatten_forward,
-    .backward = flatten_backward, .lower = flatten_lower, .cases = cases,
+    .name = "flatten",
+    .attrs = attrs,
+    .inputs = inputs,
+    .n_in_min = 1,
+    .n_in_max = 1,
+    .geom_size = sizeof(struct geom),
+    .infer = flatten_infer,
+    .forward = flatten_forward,
+    .backward = flatten_backward,
+    .lower = flatten_lower,
+    .cases = cases,
 };

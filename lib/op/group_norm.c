@@ -1,5 +1,5 @@
-/* group_norm: y[n, c, s] = xhat[n, c, s] * weight[c] + bias[c], xhat normalised over each group of
- * C / G channels and all positions. instance_norm1d, 2d, 3d: the same with G = C.
+/* group_norm: y[n, c, s] = xhat[n, c, s] * weight[c] + bias[c], xhat normalised over each
+ * group of C / G channels and all positions. instance_norm1d, 2d, 3d: the same with G = C.
  *
  *   x [N, C, S...], weight, bias [C], biased variance.
  *   dweight[n, c] = sum_s dy * xhat; dbias[n, c] = sum_s dy. */
@@ -42,12 +42,13 @@ static int norm_infer(struct psg_infer *c, const char *count, bool affine)
     g->affine = psg_infer_bool(c, "affine", affine);
     int64_t channels = psg_infer_int(c, count, g->channels, 0, INT64_MAX);
     if (channels != g->channels)
-        return psg_infer_fail(c, PSG_E_SHAPE, count, "%s is %lld, the input has %lld channels",
-                              count, (long long)channels, (long long)g->channels);
+        return psg_infer_fail(c, PSG_E_SHAPE, count,
+                              "%s is %lld, the input has %lld channels", count,
+                              (long long)channels, (long long)g->channels);
     if (g->groups < 1 || g->channels % g->groups)
         return psg_infer_fail(c, PSG_E_INVALID, "num_groups",
-                              "%lld groups do not divide %lld channels", (long long)g->groups,
-                              (long long)g->channels);
+                              "%lld groups do not divide %lld channels",
+                              (long long)g->groups, (long long)g->channels);
     if (g->affine) {
         op_param(c, "weight", PSG_SHAPE(g->channels), op_init_constant(1));
         op_param(c, "bias", PSG_SHAPE(g->channels), op_init_constant(0));
@@ -73,12 +74,13 @@ static int instance_infer(struct psg_infer *c, int rank)
     struct geom *g = c->geom;
     const struct psg_shape *in = &c->in[0].shape;
     if (psg_infer_bool(c, "track_running_stats", false))
-        return psg_infer_fail(c, PSG_E_UNSUPPORTED, "track_running_stats",
-                              "running statistics mix samples; leave track_running_stats false");
+        return psg_infer_fail(
+            c, PSG_E_UNSUPPORTED, "track_running_stats",
+            "running statistics mix samples; leave track_running_stats false");
     if (in->rank != rank + 1)
         return psg_infer_fail(c, PSG_E_SHAPE, NULL,
-                              "a sample must have %d axes (channels first), not %d", rank + 1,
-                              in->rank);
+                              "a sample must have %d axes (channels first), not %d",
+                              rank + 1, in->rank);
     g->groups = in->dim[0];
     return norm_infer(c, "num_features", false);
 }
@@ -126,7 +128,8 @@ static void norm_backward(const struct psg_call *c)
                            c->param[0], c->scratch);
         dxhat = c->scratch;
     }
-    c->be->normalize_bwd(rows, dim, true, c->saved, c->saved + rows * dim, dxhat, c->din[0]);
+    c->be->normalize_bwd(rows, dim, true, c->saved, c->saved + rows * dim, dxhat,
+                         c->din[0]);
 }
 
 static void norm_grad_sample(const struct psg_call *c)
@@ -136,8 +139,8 @@ static void norm_grad_sample(const struct psg_call *c)
     psg_real *product = c->scratch, *tmp = product + size;
     if (g->affine && c->grad[0]) {
         op_binary(c->be, PSG_MUL, size, c->dout[0], c->saved, product);
-        op_sum_space(c->be, c->n, g->channels, g->space, product, c->grad[0], c->grad_stride,
-                     tmp);
+        op_sum_space(c->be, c->n, g->channels, g->space, product, c->grad[0],
+                     c->grad_stride, tmp);
     }
     if (g->affine && c->grad[1])
         op_sum_space(c->be, c->n, g->channels, g->space, c->dout[0], c->grad[1],
@@ -148,14 +151,16 @@ static void norm_norm_sample(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
     const int64_t size[] = { g->channels, g->channels };
-    op_rows_norm_sample(c, norm_grad_sample, g->affine ? 2 : 0, size, c->scratch + c->n * (g->channels * g->space + g->channels));
+    op_rows_norm_sample(c, norm_grad_sample, g->affine ? 2 : 0, size,
+                        c->scratch + c->n * (g->channels * g->space + g->channels));
 }
 
 static void norm_clipped_sum(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
     const int64_t size[] = { g->channels, g->channels };
-    op_rows_clipped_sum(c, norm_grad_sample, g->affine ? 2 : 0, size, c->scratch + c->n * (g->channels * g->space + g->channels));
+    op_rows_clipped_sum(c, norm_grad_sample, g->affine ? 2 : 0, size,
+                        c->scratch + c->n * (g->channels * g->space + g->channels));
 }
 
 static void norm_lower(struct psg_lower *l)
@@ -167,8 +172,8 @@ static void norm_lower(struct psg_lower *l)
     psg_value mean = psg_g_mul(l->g, psg_g_sum(l->g, x, 2u), scale);
     x = psg_g_sub(l->g, x, op_g_unsqueeze(l, mean, 1));
     psg_value var = psg_g_mul(l->g, psg_g_sum(l->g, psg_g_mul(l->g, x, x), 2u), scale);
-    psg_value rstd = psg_g_unary(l->g, PSG_RSQRT,
-                                 psg_g_add(l->g, var, psg_g_scalar(l->g, g->eps)));
+    psg_value rstd =
+        psg_g_unary(l->g, PSG_RSQRT, psg_g_add(l->g, var, psg_g_scalar(l->g, g->eps)));
     psg_value y = psg_g_mul(l->g, x, op_g_unsqueeze(l, rstd, 1));
     if (g->affine) {
         y = OP_RESHAPE(l, y, g->channels, g->space);
@@ -204,13 +209,22 @@ static const struct psg_op_case cases3[] = {
 
 static const char *const inputs[] = { "x", NULL };
 
-#define NORM_OP(NAME, ATTRS, CASES)                                                            \
-    const struct psg_op layer_##NAME = {                                                       \
-        .name = #NAME, .attrs = ATTRS, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,         \
-        .geom_size = sizeof(struct geom), .infer = NAME##_infer, .forward = norm_forward,      \
-        .backward = norm_backward, .grad_sample = norm_grad_sample,                           \
-        .norm_sample = norm_norm_sample, .clipped_sum = norm_clipped_sum, .lower = norm_lower, \
-        .cases = CASES,                                                                        \
+#define NORM_OP(NAME, ATTRS, CASES)                                                        \
+    const struct psg_op layer_##NAME = {                                                   \
+        .name = #NAME,                                                                     \
+        .attrs = ATTRS,                                                                    \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 1,                                                                     \
+        .n_in_max = 1,                                                                     \
+        .geom_size = sizeof(struct geom),                                                  \
+        .infer = NAME##_infer,                                                             \
+        .forward = norm_forward,                                                           \
+        .backward = norm_backward,                                                         \
+        .grad_sample = norm_grad_sample,                                                   \
+        .norm_sample = norm_norm_sample,                                                   \
+        .clipped_sum = norm_clipped_sum,                                                   \
+        .lower = norm_lower,                                                               \
+        .cases = CASES,                                                                    \
     }
 
 NORM_OP(group_norm, group_attrs, group_cases);

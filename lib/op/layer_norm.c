@@ -1,5 +1,5 @@
-/* layer_norm: y = xhat * weight + bias, xhat = (x - mean) / sqrt(var + eps) over the last axes.
- * rms_norm:   y = xhat * weight,        xhat = x / sqrt(mean(x^2) + eps).
+/* layer_norm: y = xhat * weight + bias, xhat = (x - mean) / sqrt(var + eps) over the last
+ * axes. rms_norm:   y = xhat * weight,        xhat = x / sqrt(mean(x^2) + eps).
  *
  *   x [N, R, D], weight, bias [D] (shape normalized_shape), var is biased.
  *   dweight[n] = sum_r dy[n, r] * xhat[n, r]; dbias[n] = sum_r dy[n, r]
@@ -16,7 +16,8 @@ struct geom {
 };
 
 static const struct psg_attr_spec layer_attrs[] = {
-    { "normalized_shape", PSG_ATTR_INT | PSG_ATTR_INTS, "required; the last axes of a sample" },
+    { "normalized_shape", PSG_ATTR_INT | PSG_ATTR_INTS,
+      "required; the last axes of a sample" },
     { "eps", PSG_ATTR_REAL, "1e-5" },
     { "elementwise_affine", PSG_ATTR_BOOL, "true; false: neither weight nor bias" },
     { "bias", PSG_ATTR_BOOL, "true" },
@@ -24,7 +25,8 @@ static const struct psg_attr_spec layer_attrs[] = {
 };
 
 static const struct psg_attr_spec rms_attrs[] = {
-    { "normalized_shape", PSG_ATTR_INT | PSG_ATTR_INTS, "required; the last axes of a sample" },
+    { "normalized_shape", PSG_ATTR_INT | PSG_ATTR_INTS,
+      "required; the last axes of a sample" },
     { "eps", PSG_ATTR_REAL, "the float type's epsilon" },
     { "elementwise_affine", PSG_ATTR_BOOL, "true; false: no weight" },
     { NULL, 0, NULL },
@@ -78,7 +80,8 @@ static int layer_norm_infer(struct psg_infer *c)
 
 static int rms_norm_infer(struct psg_infer *c)
 {
-    return norm_infer(c, false, sizeof(psg_real) == sizeof(float) ? FLT_EPSILON : DBL_EPSILON);
+    return norm_infer(c, false,
+                      sizeof(psg_real) == sizeof(float) ? FLT_EPSILON : DBL_EPSILON);
 }
 
 static const psg_real *rstd_of(const struct psg_call *c)
@@ -92,7 +95,8 @@ static void norm_forward(const struct psg_call *c)
     const struct geom *g = c->geom;
     int64_t rows = c->n * g->rows;
     psg_real *xhat = c->saved;
-    c->be->normalize(rows, g->dim, g->eps, g->centre, op_in(c, 0), xhat, xhat + rows * g->dim);
+    c->be->normalize(rows, g->dim, g->eps, g->centre, op_in(c, 0), xhat,
+                     xhat + rows * g->dim);
     if (!g->weight) {
         op_copy(c->be, rows * g->dim, xhat, c->out[0]);
         return;
@@ -120,7 +124,8 @@ static void norm_grad_sample(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
     if (g->weight && c->grad[0]) {
-        op_binary(c->be, PSG_MUL, c->n * g->rows * g->dim, c->dout[0], c->saved, c->scratch);
+        op_binary(c->be, PSG_MUL, c->n * g->rows * g->dim, c->dout[0], c->saved,
+                  c->scratch);
         c->be->sum_rows(c->n, g->rows, g->dim, c->scratch, c->grad[0], c->grad_stride);
     }
     if (g->bias && c->grad[1])
@@ -131,14 +136,16 @@ static void norm_norm_sample(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
     const int64_t size[] = { g->dim, g->dim };
-    op_rows_norm_sample(c, norm_grad_sample, g->weight + g->bias, size, c->scratch + c->n * g->rows * g->dim);
+    op_rows_norm_sample(c, norm_grad_sample, g->weight + g->bias, size,
+                        c->scratch + c->n * g->rows * g->dim);
 }
 
 static void norm_clipped_sum(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
     const int64_t size[] = { g->dim, g->dim };
-    op_rows_clipped_sum(c, norm_grad_sample, g->weight + g->bias, size, c->scratch + c->n * g->rows * g->dim);
+    op_rows_clipped_sum(c, norm_grad_sample, g->weight + g->bias, size,
+                        c->scratch + c->n * g->rows * g->dim);
 }
 
 static void norm_lower(struct psg_lower *l)
@@ -151,8 +158,8 @@ static void norm_lower(struct psg_lower *l)
         x = psg_g_sub(l->g, x, op_g_unsqueeze(l, mean, 1));
     }
     psg_value var = psg_g_mul(l->g, psg_g_sum(l->g, psg_g_mul(l->g, x, x), 2u), scale);
-    psg_value rstd = psg_g_unary(l->g, PSG_RSQRT,
-                                 psg_g_add(l->g, var, psg_g_scalar(l->g, g->eps)));
+    psg_value rstd =
+        psg_g_unary(l->g, PSG_RSQRT, psg_g_add(l->g, var, psg_g_scalar(l->g, g->eps)));
     psg_value y = psg_g_mul(l->g, x, op_g_unsqueeze(l, rstd, 1));
     if (g->weight)
         y = psg_g_mul(l->g, y, OP_RESHAPE(l, l->param[0], g->dim));
@@ -178,13 +185,22 @@ static const struct psg_op_case rms_cases[] = {
 
 static const char *const inputs[] = { "x", NULL };
 
-#define NORM_OP(NAME, ATTRS, CASES)                                                            \
-    const struct psg_op layer_##NAME = {                                                       \
-        .name = #NAME, .attrs = ATTRS, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,         \
-        .geom_size = sizeof(struct geom), .infer = NAME##_infer, .forward = norm_forward,      \
-        .backward = norm_backward, .grad_sample = norm_grad_sample,                           \
-        .norm_sample = norm_norm_sample, .clipped_sum = norm_clipped_sum, .lower = norm_lower, \
-        .cases = CASES,                                                                        \
+#define NORM_OP(NAME, ATTRS, CASES)                                                        \
+    const struct psg_op layer_##NAME = {                                                   \
+        .name = #NAME,                                                                     \
+        .attrs = ATTRS,                                                                    \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 1,                                                                     \
+        .n_in_max = 1,                                                                     \
+        .geom_size = sizeof(struct geom),                                                  \
+        .infer = NAME##_infer,                                                             \
+        .forward = norm_forward,                                                           \
+        .backward = norm_backward,                                                         \
+        .grad_sample = norm_grad_sample,                                                   \
+        .norm_sample = norm_norm_sample,                                                   \
+        .clipped_sum = norm_clipped_sum,                                                   \
+        .lower = norm_lower,                                                               \
+        .cases = CASES,                                                                    \
     }
 
 NORM_OP(layer_norm, layer_attrs, layer_cases);

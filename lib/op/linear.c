@@ -3,7 +3,8 @@
  *   dx = dy weight
  *   dweight[n, O, I] = sum_t dy[n, t, O] x[n, t, I]      t runs over all axes but the last
  *   dbias[n, O] = sum_t dy[n, t, O]
- *   |dweight[n]|^2 = sum_{t,u} (x_t . x_u) (dy_t . dy_u)      (Goodfellow 2015 for T = 1) */
+ *   |dweight[n]|^2 = sum_{t,u} (x_t . x_u) (dy_t . dy_u)      (Goodfellow 2015 for T = 1)
+ */
 #include "op/dense.h"
 #include "op/ops.h"
 
@@ -63,7 +64,8 @@ static void linear_backward(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
     if (op_wants_din(c, 0))
-        dense_backward(c->be, c->n * g->t, g->i, g->o, c->dout[0], c->param[0], 0, c->din[0]);
+        dense_backward(c->be, c->n * g->t, g->i, g->o, c->dout[0], c->param[0], 0,
+                       c->din[0]);
 }
 
 static void linear_grad_sample(const struct psg_call *c)
@@ -80,7 +82,8 @@ static void linear_norm_sample(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
     if (c->use[0])
-        dense_norm(c->be, c->n, g->t, g->i, g->o, op_in(c, 0), c->dout[0], c->scratch, c->sq);
+        dense_norm(c->be, c->n, g->t, g->i, g->o, op_in(c, 0), c->dout[0], c->scratch,
+                   c->sq);
     if (g->bias && c->use[1])
         dense_bias_norm(c->be, c->n, g->t, g->o, c->dout[0], c->scratch, c->sq);
 }
@@ -89,10 +92,11 @@ static void linear_clipped_sum(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
     if (c->sum[0])
-        dense_sum(c->be, c->n, g->t, g->i, g->o, c->weight, op_in(c, 0), c->dout[0], c->scratch,
-                  c->sum[0]);
+        dense_sum(c->be, c->n, g->t, g->i, g->o, c->weight, op_in(c, 0), c->dout[0],
+                  c->scratch, c->sum[0]);
     if (g->bias && c->sum[1])
-        dense_bias_sum(c->be, c->n, g->t, g->o, c->weight, c->dout[0], c->scratch, c->sum[1]);
+        dense_bias_sum(c->be, c->n, g->t, g->o, c->weight, c->dout[0], c->scratch,
+                       c->sum[1]);
 }
 
 static void linear_lower(struct psg_lower *l)
@@ -119,9 +123,18 @@ static const struct psg_op_case cases[] = {
 static const char *const inputs[] = { "x", NULL };
 
 const struct psg_op layer_linear = {
-    .name = "linear", .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,
-    .geom_size = sizeof(struct geom), .infer = linear_infer, .forward = linear_forward,
-    .backward = linear_backward, .grad_sample = linear_grad_sample,
-    .norm_sample = linear_norm_sample, .clipped_sum = linear_clipped_sum,
-    .lower = linear_lower, .cases = cases,
+    .name = "linear",
+    .attrs = attrs,
+    .inputs = inputs,
+    .n_in_min = 1,
+    .n_in_max = 1,
+    .geom_size = sizeof(struct geom),
+    .infer = linear_infer,
+    .forward = linear_forward,
+    .backward = linear_backward,
+    .grad_sample = linear_grad_sample,
+    .norm_sample = linear_norm_sample,
+    .clipped_sum = linear_clipped_sum,
+    .lower = linear_lower,
+    .cases = cases,
 };

@@ -1,8 +1,8 @@
 /* lora_linear: y = x weight^T + bias + (alpha / r) (drop(x) A^T) B^T (Hu et al. 2022).
  *
- *   x [N, ..., I], weight [O, I] and bias [O] as in linear (freeze them to train the adapter only),
- *   lora_A [r, I], lora_B [O, r] (starts at zero); T is the product of the leading axes.
- *   With u = drop(x) A^T and s = alpha / r: dB[n] = s sum_t dy u, du = s dy B,
+ *   x [N, ..., I], weight [O, I] and bias [O] as in linear (freeze them to train the
+ * adapter only), lora_A [r, I], lora_B [O, r] (starts at zero); T is the product of the
+ * leading axes. With u = drop(x) A^T and s = alpha / r: dB[n] = s sum_t dy u, du = s dy B,
  *   dA[n] = sum_t du drop(x), dx = dy weight + drop(du A). */
 #include "op/attention.h"
 #include "op/ops.h"
@@ -35,8 +35,8 @@ static int lora_linear_infer(struct psg_infer *c)
     g->t = op_span(&shape, 0, shape.rank - 1);
     g->i = shape.dim[shape.rank - 1];
     if (psg_infer_int(c, "in_features", g->i, 0, INT64_MAX) != g->i)
-        return psg_infer_fail(c, PSG_E_SHAPE, "in_features", "the input's last axis has %lld",
-                              (long long)g->i);
+        return psg_infer_fail(c, PSG_E_SHAPE, "in_features",
+                              "the input's last axis has %lld", (long long)g->i);
     g->o = psg_infer_int_required(c, "out_features", 0, INT64_MAX);
     g->r = psg_infer_int(c, "r", 8, 1, INT32_MAX);
     g->scale = psg_infer_real(c, "lora_alpha", 8, -1e30, 1e30) / (double)g->r;
@@ -177,9 +177,18 @@ static const struct psg_op_case cases[] = {
 static const char *const inputs[] = { "x", NULL };
 
 const struct psg_op layer_lora_linear = {
-    .name = "lora_linear", .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,
-    .geom_size = sizeof(struct geom), .infer = lora_linear_infer,
-    .forward = lora_linear_forward, .backward = lora_linear_backward,
-    .grad_sample = lora_linear_grad_sample, .norm_sample = lora_linear_norm_sample,
-    .clipped_sum = lora_linear_clipped_sum, .lower = lora_linear_lower, .cases = cases,
+    .name = "lora_linear",
+    .attrs = attrs,
+    .inputs = inputs,
+    .n_in_min = 1,
+    .n_in_max = 1,
+    .geom_size = sizeof(struct geom),
+    .infer = lora_linear_infer,
+    .forward = lora_linear_forward,
+    .backward = lora_linear_backward,
+    .grad_sample = lora_linear_grad_sample,
+    .norm_sample = lora_linear_norm_sample,
+    .clipped_sum = lora_linear_clipped_sum,
+    .lower = lora_linear_lower,
+    .cases = cases,
 };

@@ -9,13 +9,15 @@ int loss_infer(struct psg_infer *c, int n_tmp,
 {
     struct loss_geom *g = c->geom;
     const struct psg_shape *shape = &c->in[0].shape;
-    if (!op_need_dtype(c, 0, PSG_REAL, "output") || !op_need_dtype(c, 1, PSG_REAL, "target"))
+    if (!op_need_dtype(c, 0, PSG_REAL, "output") ||
+        !op_need_dtype(c, 1, PSG_REAL, "target"))
         return psg_infer_status(c);
     char text[120];
     if (!psg_shape_equal(shape, &c->in[1].shape))
         return psg_infer_fail(c, PSG_E_SHAPE, NULL,
                               "the target must have the output's shape %s; losses never "
-                              "broadcast", psg_shape_text(shape, text, sizeof text));
+                              "broadcast",
+                              psg_shape_text(shape, text, sizeof text));
     g->terms = terms;
     g->lower = lower;
     g->n_tmp = n_tmp;
@@ -44,8 +46,8 @@ void loss_list(struct psg_infer *c, const char *name, int which)
     g->n_list[which] = n > 0 ? n : 0;
 }
 
-void loss_binary(const struct loss *s, enum psg_binary f, const psg_real *a, const psg_real *b,
-                 psg_real *y)
+void loss_binary(const struct loss *s, enum psg_binary f, const psg_real *a,
+                 const psg_real *b, psg_real *y)
 {
     op_binary(s->be, f, s->n, a, b, y);
 }
@@ -85,8 +87,13 @@ psg_value loss_list_lower(struct psg_lower *l, const struct loss_geom *g, int wh
 void loss_forward(const struct psg_call *c)
 {
     const struct loss_geom *g = c->geom;
-    struct loss s = { .be = c->be, .g = g, .n = c->n * g->size, .x = op_in(c, 0),
-                      .t = op_in(c, 1), .constant = c->scratch, .row = c->scratch + 1 };
+    struct loss s = { .be = c->be,
+                      .g = g,
+                      .n = c->n * g->size,
+                      .x = op_in(c, 0),
+                      .t = op_in(c, 1),
+                      .constant = c->scratch,
+                      .row = c->scratch + 1 };
     psg_real *terms = s.row + g->last, *sums = terms + s.n * (g->n_tmp + 1);
     for (int i = 0; i < g->n_tmp; i++)
         s.tmp[i] = terms + s.n * (i + 1);
@@ -102,8 +109,8 @@ void loss_backward(const struct psg_call *c)
     op_scale(c->be, c->n, g->scale, c->dout[0], scaled);
     for (int i = 0; i < 2; i++)
         if (op_wants_din(c, i))
-            op_binary_rows(c->be, PSG_MUL, c->n, g->size, c->saved + i * c->n * g->size, scaled,
-                           c->din[i]);
+            op_binary_rows(c->be, PSG_MUL, c->n, g->size, c->saved + i * c->n * g->size,
+                           scaled, c->din[i]);
 }
 
 void loss_lower(struct psg_lower *l)

@@ -24,7 +24,8 @@ static int max_pool_infer(struct psg_infer *c, int rank)
     /* cells further apart than the input is long can all miss it: a maximum over nothing */
     for (int i = 0; i < rank; i++)
         if (g->win.dilation[i] > g->win.in[i] && g->win.pad_lo[i] > 0)
-            psg_infer_fail(c, PSG_E_SHAPE, "dilation", "some windows would hold only padding");
+            psg_infer_fail(c, PSG_E_SHAPE, "dilation",
+                           "some windows would hold only padding");
     psg_infer_save(c, 0, g->outer * g->n_out);
     return psg_infer_status(c);
 }
@@ -87,12 +88,19 @@ static const struct psg_op_case cases3[] = {
 
 static const char *const inputs[] = { "x", NULL };
 
-#define MAX_POOL_OP(D)                                                                         \
-    const struct psg_op layer_max_pool##D##d = {                                               \
-        .name = "max_pool" #D "d", .attrs = attrs, .inputs = inputs, .n_in_min = 1,            \
-        .n_in_max = 1, .geom_size = sizeof(struct pool_geom),                                  \
-        .infer = max_pool##D##d_infer, .forward = max_pool_forward,                            \
-        .backward = max_pool_backward, .lower = max_pool_lower, .cases = cases##D,             \
+#define MAX_POOL_OP(D)                                                                     \
+    const struct psg_op layer_max_pool##D##d = {                                           \
+        .name = "max_pool" #D "d",                                                         \
+        .attrs = attrs,                                                                    \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 1,                                                                     \
+        .n_in_max = 1,                                                                     \
+        .geom_size = sizeof(struct pool_geom),                                             \
+        .infer = max_pool##D##d_infer,                                                     \
+        .forward = max_pool_forward,                                                       \
+        .backward = max_pool_backward,                                                     \
+        .lower = max_pool_lower,                                                           \
+        .cases = cases##D,                                                                 \
     }
 
 MAX_POOL_OP(1);

@@ -1,14 +1,14 @@
-/* multihead_attention: y = concat over heads h of softmax(q_h k_h^T / sqrt(d) + masks) v_h, times
- * W_o^T + b_o (Vaswani et al. 2017, PyTorch's parameters).
+/* multihead_attention: y = concat over heads h of softmax(q_h k_h^T / sqrt(d) + masks) v_h,
+ * times W_o^T + b_o (Vaswani et al. 2017, PyTorch's parameters).
  *
- *   inputs q [N, T, E], k [N, S, kdim], v [N, S, vdim]; one input alone is all three. Then masks:
- *   key_padding_mask [S] (nonzero: leave the key out) and attn_mask [T, S] or [H, T, S] (int64:
- *   nonzero leaves out; real: added to the scores).
- *   q, k, v are projected by in_proj_weight [3E, E] or, where kdim or vdim differ from E, by
- *   q_proj_weight, k_proj_weight, v_proj_weight; add_bias_kv appends bias_k and bias_v after
- *   that, add_zero_attn a zero key and value; appended ones are never masked. causal: key j > i is
- *   hidden from query i. A query that sees nothing gets zero weights. dropout acts on the weights.
- *   y [N, T, E]. */
+ *   inputs q [N, T, E], k [N, S, kdim], v [N, S, vdim]; one input alone is all three. Then
+ * masks: key_padding_mask [S] (nonzero: leave the key out) and attn_mask [T, S] or [H, T,
+ * S] (int64: nonzero leaves out; real: added to the scores). q, k, v are projected by
+ * in_proj_weight [3E, E] or, where kdim or vdim differ from E, by q_proj_weight,
+ * k_proj_weight, v_proj_weight; add_bias_kv appends bias_k and bias_v after that,
+ * add_zero_attn a zero key and value; appended ones are never masked. causal: key j > i is
+ *   hidden from query i. A query that sees nothing gets zero weights. dropout acts on the
+ * weights. y [N, T, E]. */
 #include "op/attention.h"
 #include "op/ops.h"
 
@@ -23,7 +23,8 @@ static const struct psg_attr_spec attrs[] = {
     { "vdim", PSG_ATTR_INT, "checked against the values' last axis when given" },
     { "batch_first", PSG_ATTR_BOOL, "no effect: a sample is [T, E] either way" },
     { "causal", PSG_ATTR_BOOL, "false" },
-    { "key_padding_mask", PSG_ATTR_BOOL, "checked when given: whether one is among the inputs" },
+    { "key_padding_mask", PSG_ATTR_BOOL,
+      "checked when given: whether one is among the inputs" },
     { NULL, 0, NULL },
 };
 
@@ -50,7 +51,8 @@ static int read_sizes(struct psg_infer *c, struct attn_geom *g, int n)
         int64_t have;
     } checks[3] = { { "embed_dim", g->e }, { "kdim", g->kdim }, { "vdim", g->vdim } };
     for (int i = 0; i < 3; i++)
-        if (psg_infer_int(c, checks[i].name, checks[i].have, 0, INT64_MAX) != checks[i].have)
+        if (psg_infer_int(c, checks[i].name, checks[i].have, 0, INT64_MAX) !=
+            checks[i].have)
             psg_infer_fail(c, PSG_E_SHAPE, checks[i].name, "the input's last axis has %lld",
                            (long long)checks[i].have);
     if (v->dim[0] != g->s)
@@ -66,7 +68,8 @@ static int multihead_attention_infer(struct psg_infer *c)
     struct attn_geom *g = c->geom;
     int n = count_qkv(c);
     if (n == 0)
-        return psg_infer_fail(c, PSG_E_SHAPE, NULL, "the queries of a sample must be [T, E]");
+        return psg_infer_fail(c, PSG_E_SHAPE, NULL,
+                              "the queries of a sample must be [T, E]");
     if (read_sizes(c, g, n))
         return psg_infer_status(c);
     g->heads = psg_infer_int_required(c, "num_heads", 1, INT32_MAX);
@@ -89,8 +92,12 @@ static int multihead_attention_infer(struct psg_infer *c)
 static struct attn attn_of(const struct psg_call *c)
 {
     const struct attn_geom *g = c->geom;
-    struct attn a = { .c = c, .g = g, .saved = c->saved, .scratch = c->scratch,
-                      .random = c->random, .random_stride = g->random };
+    struct attn a = { .c = c,
+                      .g = g,
+                      .saved = c->saved,
+                      .scratch = c->scratch,
+                      .random = c->random,
+                      .random_stride = g->random };
     for (int k = 0; k < 3; k++)
         a.x[k] = op_in(c, g->n_qkv == 3 ? k : 0);
     return a;
@@ -180,11 +187,18 @@ static const struct psg_op_case cases[] = {
 static const char *const inputs[] = { "q", "k", "v", "mask", "mask", NULL };
 
 const struct psg_op layer_multihead_attention = {
-    .name = "multihead_attention", .attrs = attrs, .inputs = inputs, .n_in_min = 1,
-    .n_in_max = 5, .geom_size = sizeof(struct attn_geom), .infer = multihead_attention_infer,
-    .forward = multihead_attention_forward, .backward = multihead_attention_backward,
+    .name = "multihead_attention",
+    .attrs = attrs,
+    .inputs = inputs,
+    .n_in_min = 1,
+    .n_in_max = 5,
+    .geom_size = sizeof(struct attn_geom),
+    .infer = multihead_attention_infer,
+    .forward = multihead_attention_forward,
+    .backward = multihead_attention_backward,
     .grad_sample = multihead_attention_grad_sample,
     .norm_sample = multihead_attention_norm_sample,
-    .clipped_sum = multihead_attention_clipped_sum, .lower = multihead_attention_lower,
+    .clipped_sum = multihead_attention_clipped_sum,
+    .lower = multihead_attention_lower,
     .cases = cases,
 };

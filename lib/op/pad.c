@@ -37,8 +37,8 @@ int64_t pad_size(const struct pad_geom *g)
     return size;
 }
 
-/* The cells [from, from + length) of `axis`, walked by step; axes before it have their whole
- * padded length, axes after it only the interior. */
+/* The cells [from, from + length) of `axis`, walked by step; axes before it have their
+ * whole padded length, axes after it only the interior. */
 static struct box box_make(const struct pad_geom *g, int64_t outer, int axis, int64_t from,
                            int64_t length, int64_t step)
 {
@@ -54,8 +54,8 @@ static struct box box_make(const struct pad_geom *g, int64_t outer, int axis, in
     return b;
 }
 
-/* Which cells of an axis the padding at its low (side 0) or high end repeats: source cell of
- * padding cell k is from + k * step. */
+/* Which cells of an axis the padding at its low (side 0) or high end repeats: source cell
+ * of padding cell k is from + k * step. */
 static void pad_source(const struct pad_geom *g, int axis, int side, int64_t *from,
                        int64_t *step)
 {
@@ -89,8 +89,8 @@ void pad_forward(const struct psg_backend *be, const struct pad_geom *g, int64_t
             int64_t length = side ? g->hi[axis] : g->lo[axis], from, step;
             pad_source(g, axis, side, &from, &step);
             struct box s = box_make(g, outer, axis, from, length, step);
-            struct box d = box_make(g, outer, axis, side ? g->lo[axis] + g->in[axis] : 0,
-                                    length, 1);
+            struct box d =
+                box_make(g, outer, axis, side ? g->lo[axis] + g->in[axis] : 0, length, 1);
             if (length > 0)
                 be->copy(&d.shape, sizeof *x, y + s.at, s.stride, y + d.at, d.stride);
         }

@@ -1,6 +1,6 @@
 /* Spatial padding by reflecting, repeating the edge or wrapping around, and its adjoint.
- * Works in place on a padded buffer, one axis after the other, so that corners come out as in
- * PyTorch (where axes are padded independently). */
+ * Works in place on a padded buffer, one axis after the other, so that corners come out as
+ * in PyTorch (where axes are padded independently). */
 #ifndef OP_PAD_H
 #define OP_PAD_H
 

@@ -1,5 +1,5 @@
-/* permute: axis i of y is axis dims[i] of x; transpose: two axes change places. Dimension numbers
- * count the batch, which stays where it is. dx = dy permuted back. */
+/* permute: axis i of y is axis dims[i] of x; transpose: two axes change places. Dimension
+ * numbers count the batch, which stays where it is. dx = dy permuted back. */
 #include "op/common.h"
 #include "op/ops.h"
 
@@ -9,7 +9,8 @@ struct geom {
 };
 
 static const struct psg_attr_spec permute_attrs[] = {
-    { "dims", PSG_ATTR_INT | PSG_ATTR_INTS, "required; counts the batch dimension, dims[0] = 0" },
+    { "dims", PSG_ATTR_INT | PSG_ATTR_INTS,
+      "required; counts the batch dimension, dims[0] = 0" },
     { NULL, 0, NULL },
 };
 
@@ -59,8 +60,10 @@ static int transpose_infer(struct psg_infer *c)
     int rank = c->in[0].shape.rank;
     if (!psg_infer_has(c, "dim0") || !psg_infer_has(c, "dim1"))
         return psg_infer_fail(c, PSG_E_INVALID, NULL, "dim0 and dim1 are required");
-    int a = op_axis(c, "dim0", psg_infer_int(c, "dim0", 1, -PSG_MAX_RANK, PSG_MAX_RANK), rank);
-    int b = op_axis(c, "dim1", psg_infer_int(c, "dim1", 1, -PSG_MAX_RANK, PSG_MAX_RANK), rank);
+    int a =
+        op_axis(c, "dim0", psg_infer_int(c, "dim0", 1, -PSG_MAX_RANK, PSG_MAX_RANK), rank);
+    int b =
+        op_axis(c, "dim1", psg_infer_int(c, "dim1", 1, -PSG_MAX_RANK, PSG_MAX_RANK), rank);
     if (psg_infer_status(c))
         return psg_infer_status(c);
     for (int i = 0; i < rank; i++)
@@ -102,21 +105,33 @@ static void permute_lower(struct psg_lower *l)
 }
 
 static const struct psg_op_case permute_cases[] = {
-    { "dims=0,2,1", "3x4" }, { "dims=0,3,1,2", "2x3x4" }, { "dims=0,-1,1,2", "2x3x1" },
+    { "dims=0,2,1", "3x4" },
+    { "dims=0,3,1,2", "2x3x4" },
+    { "dims=0,-1,1,2", "2x3x1" },
     { NULL, NULL },
 };
 
 static const struct psg_op_case transpose_cases[] = {
-    { "dim0=1 dim1=2", "3x4" }, { "dim0=-1 dim1=1", "2x3x4" }, { NULL, NULL },
+    { "dim0=1 dim1=2", "3x4" },
+    { "dim0=-1 dim1=1", "2x3x4" },
+    { NULL, NULL },
 };
 
 static const char *const inputs[] = { "x", NULL };
 
-#define PERMUTE_OP(NAME)                                                                       \
-    const struct psg_op layer_##NAME = {                                                       \
-        .name = #NAME, .attrs = NAME##_attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,  \
-        .geom_size = sizeof(struct geom), .infer = NAME##_infer, .forward = permute_forward,   \
-        .backward = permute_backward, .lower = permute_lower, .cases = NAME##_cases,           \
+#define PERMUTE_OP(NAME)                                                                   \
+    const struct psg_op layer_##NAME = {                                                   \
+        .name = #NAME,                                                                     \
+        .attrs = NAME##_attrs,                                                             \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 1,                                                                     \
+        .n_in_max = 1,                                                                     \
+        .geom_size = sizeof(struct geom),                                                  \
+        .infer = NAME##_infer,                                                             \
+        .forward = permute_forward,                                                        \
+        .backward = permute_backward,                                                      \
+        .lower = permute_lower,                                                            \
+        .cases = NAME##_cases,                                                             \
     }
 
 PERMUTE_OP(permute);

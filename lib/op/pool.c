@@ -45,8 +45,8 @@ int pool_infer(struct psg_infer *c, struct pool_geom *g, int rank, bool has_dila
         return psg_infer_status(c);
     if (shape.rank != rank + 1)
         return psg_infer_fail(c, PSG_E_SHAPE, NULL,
-                              "a sample must have %d axes (channels first), not %d", rank + 1,
-                              shape.rank);
+                              "a sample must have %d axes (channels first), not %d",
+                              rank + 1, shape.rank);
     g->win.rank = rank;
     g->outer = shape.dim[0];
     memcpy(g->win.in, shape.dim + 1, (size_t)rank * sizeof *g->win.in);
@@ -64,7 +64,8 @@ struct psg_window pool_grown(const struct pool_geom *g)
 {
     struct psg_window w = g->win;
     for (int i = 0; i < w.rank; i++) {
-        int64_t reach = (w.out[i] - 1) * w.stride[i] + w.dilation[i] * (w.kernel[i] - 1) + 1;
+        int64_t reach =
+            (w.out[i] - 1) * w.stride[i] + w.dilation[i] * (w.kernel[i] - 1) + 1;
         int64_t need = reach - w.in[i] - w.pad_lo[i];
         w.pad_hi[i] = need > w.pad_hi[i] ? need : w.pad_hi[i];
     }
@@ -75,7 +76,8 @@ psg_value pool_patches(struct psg_lower *l, const struct pool_geom *g, psg_value
                        double pad_value)
 {
     struct psg_window w = pool_grown(g);
-    return OP_RESHAPE(l, psg_g_unfold(l->g, v, &w, pad_value), g->outer, g->n_kernel, g->n_out);
+    return OP_RESHAPE(l, psg_g_unfold(l->g, v, &w, pad_value), g->outer, g->n_kernel,
+                      g->n_out);
 }
 
 psg_value pool_output(struct psg_lower *l, const struct pool_geom *g, psg_value v)

@@ -5,8 +5,9 @@
 #include "op/common.h"
 
 struct pool_geom {
-    struct psg_window win; /* pad_hi is the nominal padding; out may reach past it (ceil_mode) */
-    int64_t outer;         /* channels of one sample */
+    struct psg_window
+        win;       /* pad_hi is the nominal padding; out may reach past it (ceil_mode) */
+    int64_t outer; /* channels of one sample */
     int64_t n_in, n_out, n_kernel;
     bool count_include_pad;
     int64_t divisor;

@@ -1,4 +1,5 @@
-/* prelu: y = x > 0 ? x : a x, with one slope a or one per channel (the first axis of a sample).
+/* prelu: y = x > 0 ? x : a x, with one slope a or one per channel (the first axis of a
+ * sample).
  *
  *   dx = x > 0 ? dy : a dy; da[n, c] = sum over positions of dy min(x, 0). */
 #include "op/common.h"
@@ -34,7 +35,8 @@ static int prelu_infer(struct psg_infer *c)
 }
 
 /* y = f(x, 0) */
-static void with_zero(const struct psg_call *c, enum psg_binary f, const psg_real *x, psg_real *y)
+static void with_zero(const struct psg_call *c, enum psg_binary f, const psg_real *x,
+                      psg_real *y)
 {
     const struct geom *g = c->geom;
     c->be->fill(1, 0, c->scratch);
@@ -59,7 +61,8 @@ static void prelu_backward(const struct psg_call *c)
     if (!op_wants_din(c, 0))
         return;
     with_zero(c, PSG_GT, op_in(c, 0), mask);
-    op_binary_channels(c->be, PSG_MUL, c->n, g->slopes, g->space, c->dout[0], c->param[0], low);
+    op_binary_channels(c->be, PSG_MUL, c->n, g->slopes, g->space, c->dout[0], c->param[0],
+                       low);
     c->be->select(size, mask, c->dout[0], low, c->din[0]);
 }
 
@@ -79,14 +82,16 @@ static void prelu_norm_sample(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
     const int64_t size[] = { g->slopes };
-    op_rows_norm_sample(c, prelu_grad_sample, 1, size, c->scratch + 1 + c->n * (2 * g->slopes * g->space + g->slopes));
+    op_rows_norm_sample(c, prelu_grad_sample, 1, size,
+                        c->scratch + 1 + c->n * (2 * g->slopes * g->space + g->slopes));
 }
 
 static void prelu_clipped_sum(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
     const int64_t size[] = { g->slopes };
-    op_rows_clipped_sum(c, prelu_grad_sample, 1, size, c->scratch + 1 + c->n * (2 * g->slopes * g->space + g->slopes));
+    op_rows_clipped_sum(c, prelu_grad_sample, 1, size,
+                        c->scratch + 1 + c->n * (2 * g->slopes * g->space + g->slopes));
 }
 
 static void prelu_lower(struct psg_lower *l)
@@ -95,8 +100,8 @@ static void prelu_lower(struct psg_lower *l)
     psg_value x = OP_RESHAPE(l, l->in[0], g->slopes, g->space);
     psg_value low = psg_g_mul(l->g, x, OP_RESHAPE(l, l->param[0], g->slopes, 1));
     psg_value positive = psg_g_binary(l->g, PSG_GT, x, psg_g_scalar(l->g, 0));
-    l->out[0] = psg_g_reshape(l->g, psg_g_select(l->g, positive, x, low),
-                              &l->in_type[0].shape);
+    l->out[0] =
+        psg_g_reshape(l->g, psg_g_select(l->g, positive, x, low), &l->in_type[0].shape);
 }
 
 static const struct psg_op_case cases[] = {
@@ -110,9 +115,18 @@ static const struct psg_op_case cases[] = {
 static const char *const inputs[] = { "x", NULL };
 
 const struct psg_op layer_prelu = {
-    .name = "prelu", .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,
-    .geom_size = sizeof(struct geom), .infer = prelu_infer, .forward = prelu_forward,
-    .backward = prelu_backward, .grad_sample = prelu_grad_sample,
-    .norm_sample = prelu_norm_sample, .clipped_sum = prelu_clipped_sum, .lower = prelu_lower,
+    .name = "prelu",
+    .attrs = attrs,
+    .inputs = inputs,
+    .n_in_min = 1,
+    .n_in_max = 1,
+    .geom_size = sizeof(struct geom),
+    .infer = prelu_infer,
+    .forward = prelu_forward,
+    .backward = prelu_backward,
+    .grad_sample = prelu_grad_sample,
+    .norm_sample = prelu_norm_sample,
+    .clipped_sum = prelu_clipped_sum,
+    .lower = prelu_lower,
     .cases = cases,
 };

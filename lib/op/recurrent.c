@@ -1,39 +1,45 @@
-/* rnn_tanh, rnn_relu, gru, lstm: D directions of L layers over T steps (PyTorch's formulas).
+/* rnn_tanh, rnn_relu, gru, lstm: D directions of L layers over T steps (PyTorch's
+ * formulas).
  *
  *   rnn   h' = f(W_ih x + b_ih + W_hh h + b_hh)
- *   gru   r, z = sigmoid(W_i. x + b_i. + W_h. h + b_h.), n = tanh(W_in x + b_in + r (W_hn h + b_hn)),
- *         h' = (1 - z) n + z h; gates r, z, n
- *   lstm  i, f, o = sigmoid(...), g = tanh(...), c' = f c + i g, h' = o tanh(c'); gates i, f, g, o;
- *         with proj_size h' = W_hr (o tanh(c'))
+ *   gru   r, z = sigmoid(W_i. x + b_i. + W_h. h + b_h.), n = tanh(W_in x + b_in + r (W_hn h
+ * + b_hn)), h' = (1 - z) n + z h; gates r, z, n lstm  i, f, o = sigmoid(...), g =
+ * tanh(...), c' = f c + i g, h' = o tanh(c'); gates i, f, g, o; with proj_size h' = W_hr (o
+ * tanh(c'))
  *
- *   x [N, T, I]; weight_ih_l0 [G H, I], weight_hh_l0 [G H, Ho], bias_ih_l0, bias_hh_l0 [G H],
- *   weight_hr_l0 [Ho, H], then `_reverse`, then l1, whose input is [N, T, D Ho], with dropout
- *   before it while training.
- *   Further inputs: lengths (int64 scalar), then h0 [L D, Ho] and, for lstm, c0 [L D, H].
- *   return: sequence [N, T, D Ho], zero past a sample's length; last_hidden [N, D Ho] of the last
- *   layer; all: sequence, h_n [N, L D, Ho] and, for lstm, c_n [N, L D, H].
+ *   x [N, T, I]; weight_ih_l0 [G H, I], weight_hh_l0 [G H, Ho], bias_ih_l0, bias_hh_l0 [G
+ * H], weight_hr_l0 [Ho, H], then `_reverse`, then l1, whose input is [N, T, D Ho], with
+ * dropout before it while training. Further inputs: lengths (int64 scalar), then h0 [L D,
+ * Ho] and, for lstm, c0 [L D, H]. return: sequence [N, T, D Ho], zero past a sample's
+ * length; last_hidden [N, D Ho] of the last layer; all: sequence, h_n [N, L D, Ho] and, for
+ * lstm, c_n [N, L D, H].
  *
- * One product for the input projection of all steps; each weight gradient is one product per
- * sample over all steps: dW_ih[n] = sum_t dgate[n, t] x[n, t], dW_hh[n] = sum_t dgate h[t - 1]. */
+ * One product for the input projection of all steps; each weight gradient is one product
+ * per sample over all steps: dW_ih[n] = sum_t dgate[n, t] x[n, t], dW_hh[n] = sum_t dgate
+ * h[t - 1]. */
 #include <stdio.h>
 
 #include "op/ops.h"
 #include "op/recurrent.h"
 
-#define RNN_ATTRS                                                                              \
-    { "input_size", PSG_ATTR_INT, "checked against the input's last axis when given" },        \
-    { "hidden_size", PSG_ATTR_INT, "required" },                                               \
-    { "num_layers", PSG_ATTR_INT, "1; up to 16" },                                             \
-    { "bias", PSG_ATTR_BOOL, "true" },                                                         \
-    { "batch_first", PSG_ATTR_BOOL, "no effect: a sample is [T, I] either way" },              \
-    { "dropout", PSG_ATTR_REAL, "0; between layers, while training" },                         \
-    { "bidirectional", PSG_ATTR_BOOL, "false" },                                               \
-    { "return", PSG_ATTR_STRING, "sequence; or last_hidden, all" },                            \
-    { "lengths", PSG_ATTR_BOOL, "checked when given: whether lengths are among the inputs" }
+#define RNN_ATTRS                                                                          \
+    { "input_size", PSG_ATTR_INT, "checked against the input's last axis when given" },    \
+        { "hidden_size", PSG_ATTR_INT, "required" },                                       \
+        { "num_layers", PSG_ATTR_INT, "1; up to 16" }, { "bias", PSG_ATTR_BOOL, "true" },  \
+        { "batch_first", PSG_ATTR_BOOL, "no effect: a sample is [T, I] either way" },      \
+        { "dropout", PSG_ATTR_REAL, "0; between layers, while training" },                 \
+        { "bidirectional", PSG_ATTR_BOOL, "false" },                                       \
+        { "return", PSG_ATTR_STRING, "sequence; or last_hidden, all" },                    \
+    {                                                                                      \
+        "lengths", PSG_ATTR_BOOL,                                                          \
+            "checked when given: whether lengths are among the inputs"                     \
+    }
 
 static const struct psg_attr_spec rnn_attrs[] = { RNN_ATTRS, { NULL, 0, NULL } };
 static const struct psg_attr_spec lstm_attrs[] = {
-    RNN_ATTRS, { "proj_size", PSG_ATTR_INT, "0; below hidden_size" }, { NULL, 0, NULL },
+    RNN_ATTRS,
+    { "proj_size", PSG_ATTR_INT, "0; below hidden_size" },
+    { NULL, 0, NULL },
 };
 
 static int read_attrs(struct psg_infer *c, struct rnn_geom *g)
@@ -65,8 +71,8 @@ static int read_inputs(struct psg_infer *c, struct rnn_geom *g)
     g->i = x->dim[1];
     g->lengths = g->h0 = g->c0 = -1;
     if (psg_infer_int(c, "input_size", g->i, 0, INT64_MAX) != g->i)
-        return psg_infer_fail(c, PSG_E_SHAPE, "input_size", "the input's last axis has %lld",
-                              (long long)g->i);
+        return psg_infer_fail(c, PSG_E_SHAPE, "input_size",
+                              "the input's last axis has %lld", (long long)g->i);
     for (int k = 1; k < c->n_in; k++) {
         const struct psg_type *in = &c->in[k];
         if (in->dtype == PSG_I64 && psg_shape_size(&in->shape) == 1 && g->lengths < 0) {
@@ -78,9 +84,11 @@ static int read_inputs(struct psg_infer *c, struct rnn_geom *g)
         struct psg_shape want = PSG_SHAPE(g->layers * g->dirs, cell ? g->h : g->ho);
         if (in->dtype != PSG_REAL || !psg_shape_equal(&in->shape, &want) || g->c0 >= 0 ||
             (cell && g->cell != LSTM))
-            return psg_infer_fail(c, PSG_E_SHAPE, NULL,
-                                  "input %d is neither a length (one int64) nor a first state "
-                                  "[layers * directions, size]", k);
+            return psg_infer_fail(
+                c, PSG_E_SHAPE, NULL,
+                "input %d is neither a length (one int64) nor a first state "
+                "[layers * directions, size]",
+                k);
         *(cell ? &g->c0 : &g->h0) = k;
     }
     op_check_input_flag(c, "lengths", g->lengths > 0);
@@ -148,8 +156,9 @@ static void declare_room(struct psg_infer *c, struct rnn_geom *g)
     g->at_units = take(&saved, g->layers * g->dirs * unit);
     psg_infer_save(c, saved, 1);
     psg_infer_random(c, g->dropout > 0 ? (g->layers - 1) * t * w : 0);
-    psg_infer_scratch(c, 1 + t, 3 * t * wide + gates + t * g->h + t * g->ho +
-                                    2 * (g->h + g->ho) + 1 + RNN_BLOCKS * block);
+    psg_infer_scratch(c, 1 + t,
+                      3 * t * wide + gates + t * g->h + t * g->ho + 2 * (g->h + g->ho) + 1 +
+                          RNN_BLOCKS * block);
     for (int k = 0; k < 3; k++) {
         int64_t in = k == 0 ? wide : k == 1 ? g->ho : g->h, fixed, per_sample;
         int64_t out = k == 2 ? g->ho : g->gates * g->h;
@@ -204,15 +213,17 @@ static int lstm_infer(struct psg_infer *c)
     return rnn_infer(c, LSTM);
 }
 
-#define SHARED_CASES                                                                           \
-    { "hidden_size=3", "4x2" },                                                                \
-    { "input_size=3 hidden_size=2 bidirectional=true num_layers=2 return=last_hidden",         \
-      "3x3" },                                                                                 \
-    { "hidden_size=3 bias=false", "1x4" },                                                     \
-    { "hidden_size=2 num_layers=2 dropout=0.4 bidirectional=true", "4x3" },                    \
-    { "hidden_size=2 num_layers=2 bidirectional=true", "4x3 i64<5:-" },                        \
-    { "hidden_size=3 return=last_hidden", "5x2 i64<6:1" },                                     \
-    { "hidden_size=6 batch_first=true", "2x7" }
+#define SHARED_CASES                                                                       \
+    { "hidden_size=3", "4x2" },                                                            \
+        { "input_size=3 hidden_size=2 bidirectional=true num_layers=2 return=last_hidden", \
+          "3x3" },                                                                         \
+        { "hidden_size=3 bias=false", "1x4" },                                             \
+        { "hidden_size=2 num_layers=2 dropout=0.4 bidirectional=true", "4x3" },            \
+        { "hidden_size=2 num_layers=2 bidirectional=true", "4x3 i64<5:-" },                \
+        { "hidden_size=3 return=last_hidden", "5x2 i64<6:1" },                             \
+    {                                                                                      \
+        "hidden_size=6 batch_first=true", "2x7"                                            \
+    }
 
 static const struct psg_op_case rnn_cases[] = {
     SHARED_CASES,
@@ -231,13 +242,22 @@ static const struct psg_op_case lstm_cases[] = {
 
 static const char *const inputs[] = { "x", "lengths or h0", "h0 or c0", "c0", NULL };
 
-#define RNN_OP(NAME, ATTRS, CASES, N_IN)                                                       \
-    const struct psg_op layer_##NAME = {                                                       \
-        .name = #NAME, .attrs = ATTRS, .inputs = inputs, .n_in_min = 1, .n_in_max = N_IN,      \
-        .geom_size = sizeof(struct rnn_geom), .infer = NAME##_infer, .forward = rnn_forward,   \
-        .backward = rnn_backward, .grad_sample = rnn_grad_sample,                              \
-        .norm_sample = rnn_norm_sample, .clipped_sum = rnn_clipped_sum, .lower = rnn_lower,    \
-        .cases = CASES,                                                                        \
+#define RNN_OP(NAME, ATTRS, CASES, N_IN)                                                   \
+    const struct psg_op layer_##NAME = {                                                   \
+        .name = #NAME,                                                                     \
+        .attrs = ATTRS,                                                                    \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 1,                                                                     \
+        .n_in_max = N_IN,                                                                  \
+        .geom_size = sizeof(struct rnn_geom),                                              \
+        .infer = NAME##_infer,                                                             \
+        .forward = rnn_forward,                                                            \
+        .backward = rnn_backward,                                                          \
+        .grad_sample = rnn_grad_sample,                                                    \
+        .norm_sample = rnn_norm_sample,                                                    \
+        .clipped_sum = rnn_clipped_sum,                                                    \
+        .lower = rnn_lower,                                                                \
+        .cases = CASES,                                                                    \
     }
 
 RNN_OP(rnn_tanh, rnn_attrs, rnn_cases, 3);

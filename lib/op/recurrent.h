@@ -1,9 +1,11 @@
 /* rnn_tanh, rnn_relu, gru, lstm: the parts that recurrent.c (infer), recurrent_rules.c
- * (layers and rules), recurrent_cell.c (steps) and recurrent_lower.c (primitives) share. Formulas: recurrent.c.
+ * (layers and rules), recurrent_cell.c (steps) and recurrent_lower.c (primitives) share.
+ * Formulas: recurrent.c.
  *
- * A unit is one direction of one layer. Inside, time comes first, so that a step of the whole
- * tile is one block: h [T, N, Ho], c [T, N, H], gates [G, T, N, H]. What weight gradients are made
- * of is sample-major: [N, T, G H], so that each is one product per sample over all T. */
+ * A unit is one direction of one layer. Inside, time comes first, so that a step of the
+ * whole tile is one block: h [T, N, Ho], c [T, N, H], gates [G, T, N, H]. What weight
+ * gradients are made of is sample-major: [N, T, G H], so that each is one product per
+ * sample over all T. */
 #ifndef OP_RECURRENT_H
 #define OP_RECURRENT_H
 
@@ -16,12 +18,12 @@ enum { RNN_LAYERS_MAX = 16, RNN_BLOCKS = 8 };
 struct rnn_geom {
     enum cell cell;
     enum rnn_return ret;
-    int gates;                /* G */
-    int64_t t, i, h, ho;      /* T, input, hidden, output (projected) size */
+    int gates;           /* G */
+    int64_t t, i, h, ho; /* T, input, hidden, output (projected) size */
     int layers, dirs;
     bool bias, proj;
     double dropout;
-    int lengths, h0, c0;      /* input slots, or -1 */
+    int lengths, h0, c0; /* input slots, or -1 */
     /* places in saved, per sample */
     int64_t at_mask, at_xin, at_units, unit_size;
     /* places in a unit, per sample */
@@ -33,7 +35,7 @@ struct rnn_unit {
     const struct psg_call *c;
     const struct rnn_geom *g;
     int layer, dir, first_param;
-    int64_t in; /* length of its input rows */
+    int64_t in;           /* length of its input rows */
     psg_real *gates;      /* [G, T, N, H], activated */
     psg_real *extra;      /* lstm: c [T, N, H]; gru: W_hn h + b_hn [T, N, H] */
     psg_real *h;          /* [T, N, Ho] */
@@ -71,9 +73,9 @@ static inline int64_t rnn_time(const struct rnn_unit *u, int64_t s)
 /* xt [T, N, in]; h0 [N, Ho] and c0 [N, H] may be NULL (zero). */
 void rnn_unit_forward(const struct rnn_unit *u, const psg_real *xt, const psg_real *h0,
                       const psg_real *c0);
-/* dhs [T, N, Ho]: gradient of h from outside; dh [N, Ho] and dc [N, H] hold the gradient of the
- * last states and become that of the first. dg, dgn: scratch [G, T, N, H] and [T, N, H]. Fills
- * dgi, dgh, hp, raw_sm, dproj. */
+/* dhs [T, N, Ho]: gradient of h from outside; dh [N, Ho] and dc [N, H] hold the gradient of
+ * the last states and become that of the first. dg, dgn: scratch [G, T, N, H] and [T, N,
+ * H]. Fills dgi, dgh, hp, raw_sm, dproj. */
 void rnn_unit_backward(const struct rnn_unit *u, const psg_real *dhs, const psg_real *h0,
                        const psg_real *c0, psg_real *dh, psg_real *dc, psg_real *dg,
                        psg_real *dgn);

@@ -12,7 +12,8 @@ static void mul(const struct block *b, const psg_real *x, const psg_real *y, psg
 }
 
 /* to = dy (1 - y^2); to is neither */
-static void tanh_bwd(const struct block *b, const psg_real *y, const psg_real *dy, psg_real *to)
+static void tanh_bwd(const struct block *b, const psg_real *y, const psg_real *dy,
+                     psg_real *to)
 {
     mul(b, y, y, to);
     mul(b, to, dy, to);
@@ -35,8 +36,8 @@ static psg_real *gate_at(const struct rnn_unit *u, psg_real *gates, int g, int64
 }
 
 /* the state that enters step s: of the step before it, or the first (may be NULL) */
-static const psg_real *entering(const struct rnn_unit *u, const psg_real *states, int64_t size,
-                                int64_t s, const psg_real *first)
+static const psg_real *entering(const struct rnn_unit *u, const psg_real *states,
+                                int64_t size, int64_t s, const psg_real *first)
 {
     return s == 0 ? first : states + rnn_time(u, s - 1) * u->c->n * size;
 }
@@ -48,9 +49,16 @@ static void project_input(const struct rnn_unit *u, const psg_real *xt)
     const struct rnn_geom *g = u->g;
     const struct psg_backend *be = u->c->be;
     int64_t rows = g->t * u->c->n;
-    struct psg_gemm m = { .trans_b = true, .m = rows, .n = g->h, .k = u->in, .lda = u->in,
-                          .ldb = u->in, .ldc = g->h, .alpha = 1 };
-    be->gemm_batched(&m, g->gates, xt, 0, rnn_param(u, 0), g->h * u->in, u->gates, rows * g->h);
+    struct psg_gemm m = { .trans_b = true,
+                          .m = rows,
+                          .n = g->h,
+                          .k = u->in,
+                          .lda = u->in,
+                          .ldb = u->in,
+                          .ldc = g->h,
+                          .alpha = 1 };
+    be->gemm_batched(&m, g->gates, xt, 0, rnn_param(u, 0), g->h * u->in, u->gates,
+                     rows * g->h);
     for (int k = 0; k < g->gates && g->bias; k++) {
         psg_real *gate = gate_at(u, u->gates, k, 0);
         be->add_bias(rows, g->h, gate, rnn_param(u, 2) + k * g->h, gate);
@@ -66,8 +74,15 @@ static void project_state(const struct rnn_unit *u, int64_t t, const psg_real *h
     const struct psg_backend *be = u->c->be;
     int64_t block = u->c->n * g->h;
     int summed = g->cell == GRU ? 2 : g->gates;
-    struct psg_gemm m = { .trans_b = true, .m = u->c->n, .n = g->h, .k = g->ho, .lda = g->ho,
-                          .ldb = g->ho, .ldc = g->h, .alpha = 1, .beta = 1 };
+    struct psg_gemm m = { .trans_b = true,
+                          .m = u->c->n,
+                          .n = g->h,
+                          .k = g->ho,
+                          .lda = g->ho,
+                          .ldb = g->ho,
+                          .ldc = g->h,
+                          .alpha = 1,
+                          .beta = 1 };
     if (h)
         be->gemm_batched(&m, summed, h, 0, rnn_param(u, 1), g->h * g->ho,
                          gate_at(u, u->gates, 0, t), g->t * block);
@@ -84,8 +99,8 @@ static void project_state(const struct rnn_unit *u, int64_t t, const psg_real *h
 }
 
 /* c' = f c + i g, h' = o tanh(c') */
-static void lstm_step(const struct rnn_unit *u, int64_t t, const psg_real *c, psg_real *c_out,
-                      psg_real *h_out)
+static void lstm_step(const struct rnn_unit *u, int64_t t, const psg_real *c,
+                      psg_real *c_out, psg_real *h_out)
 {
     struct block b = { u->c->be, u->c->n * u->g->h };
     psg_real *gate[4];
@@ -103,7 +118,8 @@ static void lstm_step(const struct rnn_unit *u, int64_t t, const psg_real *c, ps
 }
 
 /* n = tanh(a_n + r hn), h' = n + z (h - n) */
-static void gru_step(const struct rnn_unit *u, int64_t t, const psg_real *h, psg_real *h_out)
+static void gru_step(const struct rnn_unit *u, int64_t t, const psg_real *h,
+                     psg_real *h_out)
 {
     struct block b = { u->c->be, u->c->n * u->g->h };
     psg_real *r = gate_at(u, u->gates, 0, t), *z = gate_at(u, u->gates, 1, t);
@@ -130,8 +146,8 @@ static void simple_step(const struct rnn_unit *u, int64_t t, psg_real *h_out)
 }
 
 /* past a sample's length the state stays: new = new or before, by the mask of this step */
-static void freeze(const struct rnn_unit *u, int64_t t, int64_t size, const psg_real *before,
-                   psg_real *state)
+static void freeze(const struct rnn_unit *u, int64_t t, int64_t size,
+                   const psg_real *before, psg_real *state)
 {
     int64_t n = u->c->n * size;
     psg_real *mask = u->block[1], *old = u->block[2];
@@ -161,7 +177,8 @@ void rnn_unit_forward(const struct rnn_unit *u, const psg_real *xt, const psg_re
         else
             simple_step(u, t, raw);
         if (g->proj)
-            dense_forward(u->c->be, n, g->h, g->ho, raw, rnn_param(u, rnn_w_hr(g)), NULL, out);
+            dense_forward(u->c->be, n, g->h, g->ho, raw, rnn_param(u, rnn_w_hr(g)), NULL,
+                          out);
         freeze(u, t, g->ho, h, out);
         if (g->cell == LSTM)
             freeze(u, t, g->h, c, u->extra + t * n * g->h);
@@ -204,7 +221,8 @@ static void gru_step_bwd(const struct rnn_unit *u, int64_t t, const psg_real *dh
     struct block b = { u->c->be, u->c->n * u->g->h };
     psg_real *r = gate_at(u, u->gates, 0, t), *z = gate_at(u, u->gates, 1, t);
     psg_real *n = gate_at(u, u->gates, 2, t), *tmp = u->block[0];
-    psg_real *dr = gate_at(u, dg, 0, t), *dz = gate_at(u, dg, 1, t), *dn = gate_at(u, dg, 2, t);
+    psg_real *dr = gate_at(u, dg, 0, t), *dz = gate_at(u, dg, 1, t),
+             *dn = gate_at(u, dg, 2, t);
     psg_real *hn = u->extra + t * b.n;
     if (h)
         op_binary(b.be, PSG_SUB, b.n, h, n, tmp);
@@ -235,7 +253,8 @@ static void simple_step_bwd(const struct rnn_unit *u, int64_t t, const psg_real 
 }
 
 /* d [N, size] splits at the mask: rest = d where the state was frozen, d = d elsewhere */
-static void split(const struct rnn_unit *u, int64_t t, int64_t size, psg_real *d, psg_real *rest)
+static void split(const struct rnn_unit *u, int64_t t, int64_t size, psg_real *d,
+                  psg_real *rest)
 {
     int64_t n = u->c->n * size;
     psg_real *mask = u->block[1], *zero = u->block[2];
@@ -273,8 +292,8 @@ static void gates_sample_major(const struct rnn_unit *u, const psg_real *from, p
 {
     int64_t n = u->c->n, t = u->g->t, h = u->g->h, gates = u->g->gates;
     struct psg_shape shape = PSG_SHAPE(n, t, gates, h);
-    u->c->be->copy(&shape, sizeof *to, from, (const int64_t[]){ h, n * h, t * n * h, 1 }, to,
-                   (const int64_t[]){ t * gates * h, gates * h, h, 1 });
+    u->c->be->copy(&shape, sizeof *to, from, (const int64_t[]){ h, n * h, t * n * h, 1 },
+                   to, (const int64_t[]){ t * gates * h, gates * h, h, 1 });
 }
 
 /* what the weight gradients need, sample by sample */

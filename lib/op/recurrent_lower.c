@@ -30,17 +30,20 @@ static psg_value input(struct psg_graph *g, int64_t size)
 
 static psg_value lstm_cell(struct psg_graph *g, int64_t h, psg_value a, psg_value *c)
 {
-    psg_value i = psg_g_sigmoid(g, part(g, a, 0, h)), f = psg_g_sigmoid(g, part(g, a, 1, h));
+    psg_value i = psg_g_sigmoid(g, part(g, a, 0, h)),
+              f = psg_g_sigmoid(g, part(g, a, 1, h));
     psg_value n = psg_g_tanh(g, part(g, a, 2, h)), o = psg_g_sigmoid(g, part(g, a, 3, h));
     *c = psg_g_add(g, psg_g_mul(g, f, *c), psg_g_mul(g, i, n));
     return psg_g_mul(g, o, psg_g_tanh(g, *c));
 }
 
-static psg_value gru_cell(struct psg_graph *g, int64_t h, psg_value x, psg_value a, psg_value old)
+static psg_value gru_cell(struct psg_graph *g, int64_t h, psg_value x, psg_value a,
+                          psg_value old)
 {
     psg_value r = psg_g_sigmoid(g, psg_g_add(g, part(g, x, 0, h), part(g, a, 0, h)));
     psg_value z = psg_g_sigmoid(g, psg_g_add(g, part(g, x, 1, h), part(g, a, 1, h)));
-    psg_value n = psg_g_tanh(g, psg_g_add(g, part(g, x, 2, h), psg_g_mul(g, r, part(g, a, 2, h))));
+    psg_value n =
+        psg_g_tanh(g, psg_g_add(g, part(g, x, 2, h), psg_g_mul(g, r, part(g, a, 2, h))));
     psg_value keep = psg_g_mul(g, z, old);
     return psg_g_add(g, psg_g_mul(g, psg_g_sub(g, psg_g_scalar(g, 1), z), n), keep);
 }
@@ -93,8 +96,8 @@ static psg_value first_state(struct psg_lower *l, int slot, int index, int64_t s
 }
 
 /* out: last h, last c (lstm), the sequence [T, Ho] */
-static void unit_lower(const struct unit *u, int index, psg_value x, psg_value *h, psg_value *c,
-                       psg_value *seq)
+static void unit_lower(const struct unit *u, int index, psg_value x, psg_value *h,
+                       psg_value *c, psg_value *seq)
 {
     const struct rnn_geom *g = u->g;
     struct psg_lower *l = u->l;

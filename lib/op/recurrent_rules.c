@@ -54,14 +54,18 @@ static struct rnn_scratch scratch_of(const struct psg_call *c)
     return s;
 }
 
-static struct rnn_unit unit_of(const struct psg_call *c, const struct rnn_scratch *s, int layer,
-                               int dir)
+static struct rnn_unit unit_of(const struct psg_call *c, const struct rnn_scratch *s,
+                               int layer, int dir)
 {
     const struct rnn_geom *g = c->geom;
     int index = layer * g->dirs + dir;
     psg_real *base = c->saved + c->n * (g->at_units + index * g->unit_size);
-    struct rnn_unit u = { .c = c, .g = g, .layer = layer, .dir = dir,
-                          .first_param = index * rnn_n_param(g), .in = input_size(g, layer) };
+    struct rnn_unit u = { .c = c,
+                          .g = g,
+                          .layer = layer,
+                          .dir = dir,
+                          .first_param = index * rnn_n_param(g),
+                          .in = input_size(g, layer) };
     u.gates = base + c->n * g->at_gates;
     u.extra = base + c->n * g->at_extra;
     u.h = base + c->n * g->at_h;
@@ -90,8 +94,8 @@ static const psg_real *unit_input(const struct psg_call *c, int layer)
 }
 
 /* First state of a unit [N, size] out of input `slot` [N, L D, size]; NULL: zero. */
-static const psg_real *first_state(const struct psg_call *c, int slot, int index, int64_t size,
-                                   psg_real *to)
+static const psg_real *first_state(const struct psg_call *c, int slot, int index,
+                                   int64_t size, psg_real *to)
 {
     const struct rnn_geom *g = c->geom;
     int64_t row = g->layers * g->dirs * size;
@@ -115,8 +119,8 @@ static void fill_mask(const struct psg_call *c, const struct rnn_scratch *s)
 }
 
 /* to [N, T, D Ho] from the units of a layer, zero past the lengths */
-static void join_directions(const struct psg_call *c, const struct rnn_scratch *s, int layer,
-                            psg_real *to)
+static void join_directions(const struct psg_call *c, const struct rnn_scratch *s,
+                            int layer, psg_real *to)
 {
     const struct rnn_geom *g = c->geom;
     int64_t n = c->n, w = width(g);
@@ -133,7 +137,8 @@ static void join_directions(const struct psg_call *c, const struct rnn_scratch *
 }
 
 /* x [N, T, D Ho] times the dropout mask that stands before `layer`; tmp as large */
-static void drop(const struct psg_call *c, const struct rnn_scratch *s, int layer, psg_real *x)
+static void drop(const struct psg_call *c, const struct rnn_scratch *s, int layer,
+                 psg_real *x)
 {
     const struct rnn_geom *g = c->geom;
     int64_t size = g->t * width(g), row = (g->layers - 1) * size;
@@ -141,8 +146,9 @@ static void drop(const struct psg_call *c, const struct rnn_scratch *s, int laye
     if (!c->training || g->dropout == 0)
         return;
     c->be->fill(1, (psg_real)g->dropout, s->number);
-    c->be->binary(PSG_GE, &shape, c->random + (layer - 1) * size, (const int64_t[]){ row, 1 },
-                  s->number, (const int64_t[]){ 0, 0 }, s->tmp);
+    c->be->binary(PSG_GE, &shape, c->random + (layer - 1) * size,
+                  (const int64_t[]){ row, 1 }, s->number, (const int64_t[]){ 0, 0 },
+                  s->tmp);
     c->be->fill(1, (psg_real)(g->dropout < 1 ? 1 / (1 - g->dropout) : 0), s->number);
     op_binary_scalar(c->be, PSG_MUL, c->n * size, s->tmp, s->number, s->tmp);
     op_binary(c->be, PSG_MUL, c->n * size, x, s->tmp, x);
@@ -203,9 +209,10 @@ void rnn_forward(const struct psg_call *c)
 }
 
 /* ---- backward through time ---- */
-/* gradient of a unit's last state [N, size] from output j, where units from `first` on are */
-static void last_state_grad(const struct psg_call *c, int j, int index, int first, int64_t size,
-                            psg_real *to)
+/* gradient of a unit's last state [N, size] from output j, where units from `first` on are
+ */
+static void last_state_grad(const struct psg_call *c, int j, int index, int first,
+                            int64_t size, psg_real *to)
 {
     const struct rnn_geom *g = c->geom;
     int64_t row = (g->layers * g->dirs - first) * size;
@@ -226,8 +233,9 @@ static void split_direction(const struct psg_call *c, const struct rnn_scratch *
         c->be->fill(g->t * n * g->ho, 0, s->dhs);
         return;
     }
-    c->be->copy(&shape, sizeof *dseq, dseq + dir * g->ho, (const int64_t[]){ w, g->t * w, 1 },
-                s->dhs, (const int64_t[]){ n * g->ho, g->ho, 1 });
+    c->be->copy(&shape, sizeof *dseq, dseq + dir * g->ho,
+                (const int64_t[]){ w, g->t * w, 1 }, s->dhs,
+                (const int64_t[]){ n * g->ho, g->ho, 1 });
     if (g->lengths >= 0)
         op_binary_rows(c->be, PSG_MUL, g->t * n, g->ho, s->dhs, c->saved + n * g->at_mask,
                        s->dhs);
@@ -242,14 +250,17 @@ static void unit_backward(const struct psg_call *c, const struct rnn_scratch *s,
     int last = g->ret == RETURN_LAST_HIDDEN ? 0 : g->ret == RETURN_ALL ? 1 : -1;
     split_direction(c, s, dir, dseq);
     last_state_grad(c, last, index, last == 0 ? units - g->dirs : 0, g->ho, s->dh);
-    last_state_grad(c, g->ret == RETURN_ALL && g->cell == LSTM ? 2 : -1, index, 0, g->h, s->dc);
+    last_state_grad(c, g->ret == RETURN_ALL && g->cell == LSTM ? 2 : -1, index, 0, g->h,
+                    s->dc);
     rnn_unit_backward(&u, s->dhs, first_state(c, g->h0, index, g->ho, s->h0),
-                      first_state(c, g->c0, index, g->h, s->c0), s->dh, s->dc, s->dg, s->dgn);
+                      first_state(c, g->c0, index, g->h, s->c0), s->dh, s->dc, s->dg,
+                      s->dgn);
     if (g->h0 >= 0 && op_wants_din(c, g->h0))
         op_copy_rows(c->be, c->n, g->ho, s->dh, g->ho, c->din[g->h0] + index * g->ho,
                      units * g->ho);
     if (g->c0 >= 0 && op_wants_din(c, g->c0))
-        op_copy_rows(c->be, c->n, g->h, s->dc, g->h, c->din[g->c0] + index * g->h, units * g->h);
+        op_copy_rows(c->be, c->n, g->h, s->dc, g->h, c->din[g->c0] + index * g->h,
+                     units * g->h);
 }
 
 /* Gradients of all units into saved, and of the inputs where they are wanted. */
@@ -282,8 +293,8 @@ void rnn_backward(const struct psg_call *c)
         through_time(c);
 }
 
-/* The rules of one forward pass all see the same backprops: the first computes, the others read
- * what it left. */
+/* The rules of one forward pass all see the same backprops: the first computes, the others
+ * read what it left. */
 static void need_unit_gradients(const struct psg_call *c)
 {
     if (c->n > 0 && !op_is_done(c)) {
@@ -330,7 +341,8 @@ void rnn_grad_sample(const struct psg_call *c)
         if (!c->grad[p])
             continue;
         if (r.x)
-            dense_grad(c->be, c->n, g->t, r.in, r.out, r.x, r.dy, c->grad[p], c->grad_stride);
+            dense_grad(c->be, c->n, g->t, r.in, r.out, r.x, r.dy, c->grad[p],
+                       c->grad_stride);
         else
             c->be->sum_rows(c->n, g->t, r.out, r.dy, c->grad[p], c->grad_stride);
     }
@@ -361,6 +373,7 @@ void rnn_clipped_sum(const struct psg_call *c)
             dense_sum(c->be, c->n, g->t, r.in, r.out, c->weight, r.x, r.dy, c->scratch,
                       c->sum[p]);
         else if (c->sum[p])
-            dense_bias_sum(c->be, c->n, g->t, r.out, c->weight, r.dy, c->scratch, c->sum[p]);
+            dense_bias_sum(c->be, c->n, g->t, r.out, c->weight, r.dy, c->scratch,
+                           c->sum[p]);
     }
 }

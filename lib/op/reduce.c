@@ -1,5 +1,5 @@
-/* mean, sum over axes: y = scale * sum of x over `dims`, scale 1 or 1 / number of summed cells.
- * dx = scale * dy, repeated. */
+/* mean, sum over axes: y = scale * sum of x over `dims`, scale 1 or 1 / number of summed
+ * cells. dx = scale * dy, repeated. */
 #include "op/common.h"
 #include "op/ops.h"
 
@@ -12,7 +12,8 @@ struct geom {
 };
 
 static const struct psg_attr_spec attrs[] = {
-    { "dim", PSG_ATTR_INT | PSG_ATTR_INTS, "all axes of a sample; counts the batch dimension" },
+    { "dim", PSG_ATTR_INT | PSG_ATTR_INTS,
+      "all axes of a sample; counts the batch dimension" },
     { "dims", PSG_ATTR_INT | PSG_ATTR_INTS, "another name of dim" },
     { "keepdim", PSG_ATTR_BOOL, "false" },
     { NULL, 0, NULL },
@@ -106,20 +107,25 @@ static void reduce_lower(struct psg_lower *l)
 }
 
 static const struct psg_op_case cases[] = {
-    { "dim=1", "3x4" },
-    { "dims=2,3", "2x3x4" },
-    { "dims=-2 keepdim=true", "2x3x4" },
-    { "", "2x3" },
-    { NULL, NULL },
+    { "dim=1", "3x4" }, { "dims=2,3", "2x3x4" }, { "dims=-2 keepdim=true", "2x3x4" },
+    { "", "2x3" },      { NULL, NULL },
 };
 
 static const char *const inputs[] = { "x", NULL };
 
-#define REDUCE_OP(NAME)                                                                        \
-    const struct psg_op layer_##NAME = {                                                       \
-        .name = #NAME, .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,         \
-        .geom_size = sizeof(struct geom), .infer = NAME##_infer, .forward = reduce_forward,    \
-        .backward = reduce_backward, .lower = reduce_lower, .cases = cases,                    \
+#define REDUCE_OP(NAME)                                                                    \
+    const struct psg_op layer_##NAME = {                                                   \
+        .name = #NAME,                                                                     \
+        .attrs = attrs,                                                                    \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 1,                                                                     \
+        .n_in_max = 1,                                                                     \
+        .geom_size = sizeof(struct geom),                                                  \
+        .infer = NAME##_infer,                                                             \
+        .forward = reduce_forward,                                                         \
+        .backward = reduce_backward,                                                       \
+        .lower = reduce_lower,                                                             \
+        .cases = cases,                                                                    \
     }
 
 REDUCE_OP(mean);

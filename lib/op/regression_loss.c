@@ -98,14 +98,21 @@ static int huber_loss_infer(struct psg_infer *c)
 
 static const struct psg_attr_spec plain_attrs[] = { LOSS_REDUCTION, { NULL, 0, NULL } };
 static const struct psg_attr_spec beta_attrs[] = {
-    LOSS_REDUCTION, { "beta", PSG_ATTR_REAL, "1; at least 0" }, { NULL, 0, NULL },
+    LOSS_REDUCTION,
+    { "beta", PSG_ATTR_REAL, "1; at least 0" },
+    { NULL, 0, NULL },
 };
 static const struct psg_attr_spec delta_attrs[] = {
-    LOSS_REDUCTION, { "delta", PSG_ATTR_REAL, "1; above 0" }, { NULL, 0, NULL },
+    LOSS_REDUCTION,
+    { "delta", PSG_ATTR_REAL, "1; above 0" },
+    { NULL, 0, NULL },
 };
 
 static const struct psg_op_case plain_cases[] = {
-    { "", "5 5" }, { "reduction=sum", "2x3 2x3" }, { "", "- -" }, { NULL, NULL },
+    { "", "5 5" },
+    { "reduction=sum", "2x3 2x3" },
+    { "", "- -" },
+    { NULL, NULL },
 };
 static const struct psg_op_case beta_cases[] = {
     { "", "5 5" },
@@ -114,7 +121,9 @@ static const struct psg_op_case beta_cases[] = {
     { NULL, NULL },
 };
 static const struct psg_op_case delta_cases[] = {
-    { "", "5 5" }, { "reduction=sum delta=0.4", "2x3 2x3" }, { NULL, NULL },
+    { "", "5 5" },
+    { "reduction=sum delta=0.4", "2x3 2x3" },
+    { NULL, NULL },
 };
 
 LOSS_OP(mse_loss, plain_attrs, plain_cases);

@@ -26,7 +26,8 @@ static int reshape_infer(struct psg_infer *c)
         if (g->out.dim[i] == -1 && free_axis < 0)
             free_axis = i;
         else if (g->out.dim[i] < 0)
-            psg_infer_fail(c, PSG_E_RANGE, "shape", "lengths are at least 0, and one may be -1");
+            psg_infer_fail(c, PSG_E_RANGE, "shape",
+                           "lengths are at least 0, and one may be -1");
         else
             known = OP_PROD(c, known, g->out.dim[i]);
     }
@@ -63,13 +64,24 @@ static void reshape_lower(struct psg_lower *l)
 }
 
 static const struct psg_op_case cases[] = {
-    { "shape=3,4", "12" }, { "shape=2,-1", "3x4" }, { "shape=6", "2x3" }, { NULL, NULL },
+    { "shape=3,4", "12" },
+    { "shape=2,-1", "3x4" },
+    { "shape=6", "2x3" },
+    { NULL, NULL },
 };
 
 static const char *const inputs[] = { "x", NULL };
 
 const struct psg_op layer_reshape = {
-    .name = "reshape", .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,
-    .geom_size = sizeof(struct geom), .infer = reshape_infer, .forward = reshape_forward,
-    .backward = reshape_backward, .lower = reshape_lower, .cases = cases,
+    .name = "reshape",
+    .attrs = attrs,
+    .inputs = inputs,
+    .n_in_min = 1,
+    .n_in_max = 1,
+    .geom_size = sizeof(struct geom),
+    .infer = reshape_infer,
+    .forward = reshape_forward,
+    .backward = reshape_backward,
+    .lower = reshape_lower,
+    .cases = cases,
 };

@@ -44,7 +44,8 @@ void roles_grad_sample(const struct psg_call *c, const struct role *r, int n_rol
 }
 
 /* terms of a bias or scale in scratch, and the room behind them */
-static const psg_real *terms_of(const struct psg_call *c, const struct role *r, psg_real **rest)
+static const psg_real *terms_of(const struct psg_call *c, const struct role *r,
+                                psg_real **rest)
 {
     *rest = c->scratch;
     if (r->kind == ROLE_BIAS)
@@ -77,8 +78,8 @@ void roles_clipped_sum(const struct psg_call *c, const struct role *r, int n_rol
             continue;
         psg_real *sum = c->sum[r->param] + r->at;
         if (r->kind == ROLE_DENSE) {
-            dense_sum(c->be, c->n, r->rows, r->in, r->out, c->weight, r->x, r->dy, c->scratch,
-                      sum);
+            dense_sum(c->be, c->n, r->rows, r->in, r->out, c->weight, r->x, r->dy,
+                      c->scratch, sum);
             continue;
         }
         const psg_real *terms = terms_of(c, r, &rest);

@@ -1,5 +1,6 @@
-/* Per-sample gradients of a layer made of parts: each parameter, or a block of one, plays one of
- * three roles over R rows of a sample, once the gradients inside of the layer are known.
+/* Per-sample gradients of a layer made of parts: each parameter, or a block of one, plays
+ * one of three roles over R rows of a sample, once the gradients inside of the layer are
+ * known.
  *
  *   dense  dw[n, o, i] = sum_r dy[n, r, o] x[n, r, i]
  *   bias   db[n, o] = sum_r dy[n, r, o]
@@ -13,10 +14,10 @@ enum role_kind { ROLE_DENSE, ROLE_BIAS, ROLE_SCALE };
 
 struct role {
     enum role_kind kind;
-    int param;               /* number in the node */
-    int64_t at;              /* where its block starts in the parameter */
-    int64_t rows, in, out;   /* R, I (dense), O */
-    const psg_real *x, *dy;  /* [N, R, I or O], [N, R, O] */
+    int param;              /* number in the node */
+    int64_t at;             /* where its block starts in the parameter */
+    int64_t rows, in, out;  /* R, I (dense), O */
+    const psg_real *x, *dy; /* [N, R, I or O], [N, R, O] */
 };
 
 /* Scratch of the three functions below for one role. */

@@ -1,5 +1,5 @@
-/* scale_shift: y = x * scale + shift; add_param: y = x + value. The parameters have the shape
- * `shape`, which broadcasts to a sample's as NumPy's do.
+/* scale_shift: y = x * scale + shift; add_param: y = x + value. The parameters have the
+ * shape `shape`, which broadcasts to a sample's as NumPy's do.
  *
  *   dscale[n] = dy x, dshift[n] = dvalue[n] = dy, each summed over the axes along which the
  *   parameter is repeated; dx = dy scale or dy. */
@@ -75,8 +75,8 @@ static struct psg_shape tile_shape(const struct psg_call *c)
 }
 
 /* y [N, x] = f(x, parameter r) */
-static void with_param(const struct psg_call *c, enum psg_binary f, const psg_real *x, int r,
-                       psg_real *y)
+static void with_param(const struct psg_call *c, enum psg_binary f, const psg_real *x,
+                       int r, psg_real *y)
 {
     const struct geom *g = c->geom;
     struct psg_shape shape = tile_shape(c);
@@ -137,14 +137,16 @@ static void affine_norm_sample(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
     const int64_t size[] = { g->n_param, g->n_param };
-    op_rows_norm_sample(c, affine_grad_sample, 1 + g->scale, size, c->scratch + 2 * c->n * g->size);
+    op_rows_norm_sample(c, affine_grad_sample, 1 + g->scale, size,
+                        c->scratch + 2 * c->n * g->size);
 }
 
 static void affine_clipped_sum(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
     const int64_t size[] = { g->n_param, g->n_param };
-    op_rows_clipped_sum(c, affine_grad_sample, 1 + g->scale, size, c->scratch + 2 * c->n * g->size);
+    op_rows_clipped_sum(c, affine_grad_sample, 1 + g->scale, size,
+                        c->scratch + 2 * c->n * g->size);
 }
 
 static void affine_lower(struct psg_lower *l)
@@ -157,19 +159,28 @@ static void affine_lower(struct psg_lower *l)
 }
 
 static const struct psg_op_case cases[] = {
-    { "shape=4", "3x4" },   { "shape=3,1,1", "3x2x4" }, { "shape=2,3", "2x3" },
-    { "shape=1", "2x3" },   { "shape=5", "5" },         { NULL, NULL },
+    { "shape=4", "3x4" }, { "shape=3,1,1", "3x2x4" }, { "shape=2,3", "2x3" },
+    { "shape=1", "2x3" }, { "shape=5", "5" },         { NULL, NULL },
 };
 
 static const char *const inputs[] = { "x", NULL };
 
-#define AFFINE_OP(NAME)                                                                        \
-    const struct psg_op layer_##NAME = {                                                       \
-        .name = #NAME, .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,         \
-        .geom_size = sizeof(struct geom), .infer = NAME##_infer, .forward = affine_forward,    \
-        .backward = affine_backward, .grad_sample = affine_grad_sample,                         \
-        .norm_sample = affine_norm_sample, .clipped_sum = affine_clipped_sum,                  \
-        .lower = affine_lower, .cases = cases,                                                 \
+#define AFFINE_OP(NAME)                                                                    \
+    const struct psg_op layer_##NAME = {                                                   \
+        .name = #NAME,                                                                     \
+        .attrs = attrs,                                                                    \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 1,                                                                     \
+        .n_in_max = 1,                                                                     \
+        .geom_size = sizeof(struct geom),                                                  \
+        .infer = NAME##_infer,                                                             \
+        .forward = affine_forward,                                                         \
+        .backward = affine_backward,                                                       \
+        .grad_sample = affine_grad_sample,                                                 \
+        .norm_sample = affine_norm_sample,                                                 \
+        .clipped_sum = affine_clipped_sum,                                                 \
+        .lower = affine_lower,                                                             \
+        .cases = cases,                                                                    \
     }
 
 AFFINE_OP(scale_shift);

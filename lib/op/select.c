@@ -1,6 +1,7 @@
-/* select: y = x at one index of an axis, which vanishes. slice: y = indices start, start + step,
- * ... < end of an axis. Dimension numbers count the batch; negative indices count from the end.
- * dx = dy at those cells, 0 elsewhere. */
+/* select: y = x at one index of an axis, which vanishes. slice: y = indices start, start +
+ * step,
+ * ... < end of an axis. Dimension numbers count the batch; negative indices count from the
+ * end. dx = dy at those cells, 0 elsewhere. */
 #include "op/common.h"
 #include "op/ops.h"
 
@@ -71,7 +72,8 @@ static int slice_infer(struct psg_infer *c)
     if (read_axis(c, g))
         return psg_infer_status(c);
     g->start = bound(psg_infer_int(c, "start", 0, INT64_MIN / 2, INT64_MAX), g->along);
-    int64_t end = bound(psg_infer_int(c, "end", g->along, INT64_MIN / 2, INT64_MAX), g->along);
+    int64_t end =
+        bound(psg_infer_int(c, "end", g->along, INT64_MIN / 2, INT64_MAX), g->along);
     g->step = psg_infer_int(c, "step", 1, 1, INT32_MAX);
     g->count = end > g->start ? (end - g->start - 1) / g->step + 1 : 0;
     g->out = c->in[0].shape;
@@ -87,7 +89,8 @@ static void select_forward(const struct psg_call *c)
     int64_t to[3];
     psg_shape_strides(&shape, to);
     c->be->copy(&shape, sizeof(psg_real), op_in(c, 0) + g->start * g->inner,
-                (const int64_t[]){ g->along * g->inner, g->step * g->inner, 1 }, c->out[0], to);
+                (const int64_t[]){ g->along * g->inner, g->step * g->inner, 1 }, c->out[0],
+                to);
 }
 
 static void select_backward(const struct psg_call *c)
@@ -114,7 +117,9 @@ static void select_lower(struct psg_lower *l)
 }
 
 static const struct psg_op_case select_cases[] = {
-    { "index=-1", "3x4" }, { "dim=2 index=1", "2x3x4" }, { "dim=-1 index=0", "2x3" },
+    { "index=-1", "3x4" },
+    { "dim=2 index=1", "2x3x4" },
+    { "dim=-1 index=0", "2x3" },
     { NULL, NULL },
 };
 
@@ -127,11 +132,19 @@ static const struct psg_op_case slice_cases[] = {
 
 static const char *const inputs[] = { "x", NULL };
 
-#define SELECT_OP(NAME)                                                                        \
-    const struct psg_op layer_##NAME = {                                                       \
-        .name = #NAME, .attrs = NAME##_attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,  \
-        .geom_size = sizeof(struct geom), .infer = NAME##_infer, .forward = select_forward,    \
-        .backward = select_backward, .lower = select_lower, .cases = NAME##_cases,             \
+#define SELECT_OP(NAME)                                                                    \
+    const struct psg_op layer_##NAME = {                                                   \
+        .name = #NAME,                                                                     \
+        .attrs = NAME##_attrs,                                                             \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 1,                                                                     \
+        .n_in_max = 1,                                                                     \
+        .geom_size = sizeof(struct geom),                                                  \
+        .infer = NAME##_infer,                                                             \
+        .forward = select_forward,                                                         \
+        .backward = select_backward,                                                       \
+        .lower = select_lower,                                                             \
+        .cases = NAME##_cases,                                                             \
     }
 
 SELECT_OP(select);

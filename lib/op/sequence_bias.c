@@ -20,7 +20,8 @@ static int sequence_bias_infer(struct psg_infer *c)
     if (!op_need_dtype(c, 0, PSG_REAL, "x"))
         return psg_infer_status(c);
     if (in->rank != 2)
-        return psg_infer_fail(c, PSG_E_SHAPE, NULL, "a sample must have 2 axes, not %d", in->rank);
+        return psg_infer_fail(c, PSG_E_SHAPE, NULL, "a sample must have 2 axes, not %d",
+                              in->rank);
     g->t = in->dim[0];
     g->e = in->dim[1];
     if (psg_infer_int(c, "embed_dim", g->e, 0, INT64_MAX) != g->e)
@@ -52,8 +53,8 @@ static void sequence_bias_grad_sample(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
     if (c->grad[0])
-        op_copy_rows(c->be, c->n, g->e, c->dout[0] + g->t * g->e, (g->t + 1) * g->e, c->grad[0],
-                     c->grad_stride);
+        op_copy_rows(c->be, c->n, g->e, c->dout[0] + g->t * g->e, (g->t + 1) * g->e,
+                     c->grad[0], c->grad_stride);
 }
 
 static void sequence_bias_norm_sample(const struct psg_call *c)
@@ -78,15 +79,26 @@ static void sequence_bias_lower(struct psg_lower *l)
 }
 
 static const struct psg_op_case cases[] = {
-    { "embed_dim=3", "4x3" }, { "", "1x5" }, { NULL, NULL },
+    { "embed_dim=3", "4x3" },
+    { "", "1x5" },
+    { NULL, NULL },
 };
 
 static const char *const inputs[] = { "x", NULL };
 
 const struct psg_op layer_sequence_bias = {
-    .name = "sequence_bias", .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,
-    .geom_size = sizeof(struct geom), .infer = sequence_bias_infer,
-    .forward = sequence_bias_forward, .backward = sequence_bias_backward,
+    .name = "sequence_bias",
+    .attrs = attrs,
+    .inputs = inputs,
+    .n_in_min = 1,
+    .n_in_max = 1,
+    .geom_size = sizeof(struct geom),
+    .infer = sequence_bias_infer,
+    .forward = sequence_bias_forward,
+    .backward = sequence_bias_backward,
     .grad_sample = sequence_bias_grad_sample,
-    .norm_sample = sequence_bias_norm_sample, .clipped_sum = sequence_bias_clipped_sum, .lower = sequence_bias_lower, .cases = cases,
+    .norm_sample = sequence_bias_norm_sample,
+    .clipped_sum = sequence_bias_clipped_sum,
+    .lower = sequence_bias_lower,
+    .cases = cases,
 };

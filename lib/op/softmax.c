@@ -1,4 +1,5 @@
-/* softmax, log_softmax over one axis (dimension numbers count the batch; the last by default).
+/* softmax, log_softmax over one axis (dimension numbers count the batch; the last by
+ * default).
  *
  *   softmax: dx = y (dy - sum(dy y)); log_softmax: dx = dy - exp(y) sum(dy). */
 #include "op/common.h"
@@ -83,16 +84,25 @@ static void softmax_lower(struct psg_lower *l)
 }
 
 static const struct psg_op_case cases[] = {
-    { "", "7" }, { "dim=1", "3x4" }, { "dim=2", "2x3x4" }, { "dim=-1", "2x3" }, { NULL, NULL },
+    { "", "7" },         { "dim=1", "3x4" }, { "dim=2", "2x3x4" },
+    { "dim=-1", "2x3" }, { NULL, NULL },
 };
 
 static const char *const inputs[] = { "x", NULL };
 
-#define SOFTMAX_OP(NAME)                                                                       \
-    const struct psg_op layer_##NAME = {                                                       \
-        .name = #NAME, .attrs = attrs, .inputs = inputs, .n_in_min = 1, .n_in_max = 1,         \
-        .geom_size = sizeof(struct geom), .infer = NAME##_infer, .forward = softmax_forward,   \
-        .backward = softmax_backward, .lower = softmax_lower, .cases = cases,                  \
+#define SOFTMAX_OP(NAME)                                                                   \
+    const struct psg_op layer_##NAME = {                                                   \
+        .name = #NAME,                                                                     \
+        .attrs = attrs,                                                                    \
+        .inputs = inputs,                                                                  \
+        .n_in_min = 1,                                                                     \
+        .n_in_max = 1,                                                                     \
+        .geom_size = sizeof(struct geom),                                                  \
+        .infer = NAME##_infer,                                                             \
+        .forward = softmax_forward,                                                        \
+        .backward = softmax_backward,                                                      \
+        .lower = softmax_lower,                                                            \
+        .cases = cases,                                                                    \
     }
 
 SOFTMAX_OP(softmax);

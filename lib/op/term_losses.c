@@ -142,7 +142,8 @@ static psg_value hinge_lower(struct psg_lower *l, const struct loss_geom *g, psg
     psg_value zero = psg_g_scalar(l->g, 0);
     psg_value gap = psg_g_sub(l->g, psg_g_scalar(l->g, g->p[0]), x);
     psg_value open = psg_g_select(l->g, psg_g_binary(l->g, PSG_GT, gap, zero), gap, zero);
-    return psg_g_select(l->g, psg_g_binary(l->g, PSG_EQ, t, psg_g_scalar(l->g, 1)), x, open);
+    return psg_g_select(l->g, psg_g_binary(l->g, PSG_EQ, t, psg_g_scalar(l->g, 1)), x,
+                        open);
 }
 
 static int hinge_embedding_loss_infer(struct psg_infer *c)
@@ -194,7 +195,9 @@ static const struct psg_attr_spec kl_attrs[] = {
     { NULL, 0, NULL },
 };
 static const struct psg_attr_spec hinge_attrs[] = {
-    LOSS_REDUCTION, { "margin", PSG_ATTR_REAL, "1" }, { NULL, 0, NULL },
+    LOSS_REDUCTION,
+    { "margin", PSG_ATTR_REAL, "1" },
+    { NULL, 0, NULL },
 };
 static const struct psg_attr_spec plain_attrs[] = { LOSS_REDUCTION, { NULL, 0, NULL } };
 
@@ -205,14 +208,20 @@ static const struct psg_op_case poisson_cases[] = {
     { NULL, NULL },
 };
 static const struct psg_op_case kl_cases[] = {
-    { "", "5 +5" }, { "log_target=true reduction=sum", "2x3 2x3" },
-    { "reduction=batchmean", "4 +4" }, { NULL, NULL },
+    { "", "5 +5" },
+    { "log_target=true reduction=sum", "2x3 2x3" },
+    { "reduction=batchmean", "4 +4" },
+    { NULL, NULL },
 };
 static const struct psg_op_case hinge_cases[] = {
-    { "", "5 5" }, { "margin=0.5 reduction=sum", "2x3 2x3" }, { NULL, NULL },
+    { "", "5 5" },
+    { "margin=0.5 reduction=sum", "2x3 2x3" },
+    { NULL, NULL },
 };
 static const struct psg_op_case plain_cases[] = {
-    { "", "5 5" }, { "reduction=sum", "2x3 2x3" }, { NULL, NULL },
+    { "", "5 5" },
+    { "reduction=sum", "2x3 2x3" },
+    { NULL, NULL },
 };
 
 LOSS_OP(poisson_nll_loss, poisson_attrs, poisson_cases);

@@ -3,28 +3,30 @@
  *
  *   norm_first false   y = norm(x + drop(F(x)))
  *   norm_first true    y = x + drop(F(norm(x)))
- *   encoder: self attention, feed forward; decoder: self attention, attention to the memory, feed
- *   forward. Feed forward: linear2(drop(f(linear1(x)))), f relu or gelu (erf).
+ *   encoder: self attention, feed forward; decoder: self attention, attention to the
+ * memory, feed forward. Feed forward: linear2(drop(f(linear1(x)))), f relu or gelu (erf).
  *
- *   encoder inputs: x [N, T, E], then masks; decoder inputs: x [N, T, E], memory [N, S, E], then
- *   tgt_key_padding_mask [T] and memory_key_padding_mask [S], in this order. causal masks the self
- *   attention. y [N, T, E]. */
+ *   encoder inputs: x [N, T, E], then masks; decoder inputs: x [N, T, E], memory [N, S, E],
+ * then tgt_key_padding_mask [T] and memory_key_padding_mask [S], in this order. causal
+ * masks the self attention. y [N, T, E]. */
 #include "op/ops.h"
 #include "op/transformer.h"
 
-#define LAYER_ATTRS                                                                            \
-    { "d_model", PSG_ATTR_INT, "checked against the input's last axis when given" },           \
-    { "nhead", PSG_ATTR_INT, "required" },                                                     \
-    { "dim_feedforward", PSG_ATTR_INT, "2048" },                                               \
-    { "dropout", PSG_ATTR_REAL, "0.1; while training" },                                       \
-    { "activation", PSG_ATTR_STRING, "relu; or gelu" },                                        \
-    { "layer_norm_eps", PSG_ATTR_REAL, "1e-5" },                                               \
-    { "eps", PSG_ATTR_REAL, "another name of layer_norm_eps" },                                \
-    { "batch_first", PSG_ATTR_BOOL, "no effect: a sample is [T, E] either way" },              \
-    { "norm_first", PSG_ATTR_BOOL, "false" },                                                  \
-    { "bias", PSG_ATTR_BOOL, "true" },                                                         \
-    { "causal", PSG_ATTR_BOOL, "false" },                                                      \
-    { "key_padding_mask", PSG_ATTR_BOOL, "checked when given: whether one is among the inputs" }
+#define LAYER_ATTRS                                                                        \
+    { "d_model", PSG_ATTR_INT, "checked against the input's last axis when given" },       \
+        { "nhead", PSG_ATTR_INT, "required" },                                             \
+        { "dim_feedforward", PSG_ATTR_INT, "2048" },                                       \
+        { "dropout", PSG_ATTR_REAL, "0.1; while training" },                               \
+        { "activation", PSG_ATTR_STRING, "relu; or gelu" },                                \
+        { "layer_norm_eps", PSG_ATTR_REAL, "1e-5" },                                       \
+        { "eps", PSG_ATTR_REAL, "another name of layer_norm_eps" },                        \
+        { "batch_first", PSG_ATTR_BOOL, "no effect: a sample is [T, E] either way" },      \
+        { "norm_first", PSG_ATTR_BOOL, "false" }, { "bias", PSG_ATTR_BOOL, "true" },       \
+        { "causal", PSG_ATTR_BOOL, "false" },                                              \
+    {                                                                                      \
+        "key_padding_mask", PSG_ATTR_BOOL,                                                 \
+            "checked when given: whether one is among the inputs"                          \
+    }
 
 static const struct psg_attr_spec attrs[] = { LAYER_ATTRS, { NULL, 0, NULL } };
 
@@ -44,7 +46,7 @@ static int read_attrs(struct psg_infer *c, struct layer_geom *g)
     g->f = psg_infer_int(c, "dim_feedforward", 2048, 1, INT32_MAX);
     g->dropout = psg_infer_real(c, "dropout", 0.1, 0, 1);
     g->act = psg_infer_choice(c, "activation", "relu", "relu|gelu") ? PSG_ACT_GELU
-                                                                     : PSG_ACT_RELU;
+                                                                    : PSG_ACT_RELU;
     g->eps = psg_infer_real(c, "eps", psg_infer_real(c, "layer_norm_eps", 1e-5, 0, 1e30), 0,
                             1e30);
     g->norm_first = psg_infer_bool(c, "norm_first", false);
@@ -91,7 +93,8 @@ static void declare_rest(struct psg_infer *c, struct layer_geom *g)
 
 static void declare_room(struct psg_infer *c, struct layer_geom *g)
 {
-    int64_t row = OP_PROD(c, g->t, g->e), wide = OP_PROD(c, g->t, g->f), saved = 0, random = 0;
+    int64_t row = OP_PROD(c, g->t, g->e), wide = OP_PROD(c, g->t, g->f), saved = 0,
+            random = 0;
     int64_t attn_scratch = 0, attn_fixed = 0;
     OP_PROD(c, row + wide, 64);
     if (psg_infer_status(c))
@@ -105,7 +108,7 @@ static void declare_room(struct psg_infer *c, struct layer_geom *g)
         s->at_dbranch = take(&saved, row);
         s->at_part = take(&saved, s->kind == SUB_FEED_FORWARD ? 4 * wide : s->attn.saved);
         s->at_random = take(&random, g->dropout > 0 ? row : 0);
-        s->at_random_part = take(&random, g->dropout == 0                ? 0
+        s->at_random_part = take(&random, g->dropout == 0               ? 0
                                           : s->kind == SUB_FEED_FORWARD ? wide
                                                                         : s->attn.random);
         if (s->kind != SUB_FEED_FORWARD && s->attn.scratch > attn_scratch)
@@ -152,8 +155,9 @@ static void read_key_mask(struct psg_infer *c, struct attn_geom *a, int slot)
     if (slot >= c->n_in)
         return;
     if (!psg_shape_equal(&c->in[slot].shape, &want))
-        psg_infer_fail(c, PSG_E_SHAPE, NULL, "input %d must be a key padding mask of length %lld",
-                       slot, (long long)a->s);
+        psg_infer_fail(c, PSG_E_SHAPE, NULL,
+                       "input %d must be a key padding mask of length %lld", slot,
+                       (long long)a->s);
     a->key_mask = slot;
     a->key_mask_ids = c->in[slot].dtype == PSG_I64;
 }
@@ -166,7 +170,8 @@ static int transformer_decoder_layer_infer(struct psg_infer *c)
     if (!op_need_dtype(c, 1, PSG_REAL, "memory") || read_attrs(c, g))
         return psg_infer_status(c);
     if (memory->rank != 2 || memory->dim[0] < 1 || memory->dim[1] != g->e)
-        return psg_infer_fail(c, PSG_E_SHAPE, NULL, "the memory of a sample must be [S, E]");
+        return psg_infer_fail(c, PSG_E_SHAPE, NULL,
+                              "the memory of a sample must be [S, E]");
     g->n_sub = 3;
     g->sub[0].kind = SUB_SELF;
     g->sub[1].kind = SUB_CROSS;
@@ -209,13 +214,22 @@ static const char *const transformer_decoder_layer_inputs[] = {
     "x", "memory", "tgt_key_padding_mask", "memory_key_padding_mask", NULL
 };
 
-#define LAYER_OP(NAME, MIN, MAX)                                                               \
-    const struct psg_op layer_##NAME = {                                                       \
-        .name = #NAME, .attrs = attrs, .inputs = NAME##_inputs, .n_in_min = MIN,               \
-        .n_in_max = MAX, .geom_size = sizeof(struct layer_geom), .infer = NAME##_infer,        \
-        .forward = layer_forward, .backward = layer_backward,                                  \
-        .grad_sample = layer_grad_sample, .norm_sample = layer_norm_sample,                    \
-        .clipped_sum = layer_clipped_sum, .lower = layer_lower, .cases = NAME##_cases,         \
+#define LAYER_OP(NAME, MIN, MAX)                                                           \
+    const struct psg_op layer_##NAME = {                                                   \
+        .name = #NAME,                                                                     \
+        .attrs = attrs,                                                                    \
+        .inputs = NAME##_inputs,                                                           \
+        .n_in_min = MIN,                                                                   \
+        .n_in_max = MAX,                                                                   \
+        .geom_size = sizeof(struct layer_geom),                                            \
+        .infer = NAME##_infer,                                                             \
+        .forward = layer_forward,                                                          \
+        .backward = layer_backward,                                                        \
+        .grad_sample = layer_grad_sample,                                                  \
+        .norm_sample = layer_norm_sample,                                                  \
+        .clipped_sum = layer_clipped_sum,                                                  \
+        .lower = layer_lower,                                                              \
+        .cases = NAME##_cases,                                                             \
     }
 
 LAYER_OP(transformer_encoder_layer, 1, 3);

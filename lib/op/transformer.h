@@ -29,7 +29,7 @@ struct layer_geom {
     bool norm_first, bias;
     int n_sub;
     struct sublayer sub[SUBLAYERS_MAX];
-    int w1, b1, w2, b2; /* parameter numbers of the feed forward */
+    int w1, b1, w2, b2;   /* parameter numbers of the feed forward */
     int64_t random;       /* per sample */
     int64_t scratch_rows; /* per sample, before the attention's */
 };

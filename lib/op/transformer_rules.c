@@ -7,11 +7,11 @@ struct sub {
     const struct layer_geom *g;
     const struct sublayer *s;
     int k;
-    int64_t rows; /* N T */
-    const psg_real *x;    /* its input [N, T, E] */
-    const psg_real *in;   /* what F sees */
+    int64_t rows;       /* N T */
+    const psg_real *x;  /* its input [N, T, E] */
+    const psg_real *in; /* what F sees */
     psg_real *xhat, *rstd, *out, *dnorm, *dbranch;
-    psg_real *y, *fy, *kept, *dy; /* feed forward [N, T, F] */
+    psg_real *y, *fy, *kept, *dy;          /* feed forward [N, T, F] */
     psg_real *tmp, *drop_tmp, *dx, *dnext; /* scratch */
 };
 
@@ -43,10 +43,14 @@ static struct attn attn_of(const struct sub *u)
 {
     const struct layer_geom *g = u->g;
     const psg_real *keys = u->s->kind == SUB_CROSS ? op_in(u->c, 1) : u->in;
-    return (struct attn){ .c = u->c, .g = &u->s->attn, .saved = u->y,
+    return (struct attn){ .c = u->c,
+                          .g = &u->s->attn,
+                          .saved = u->y,
                           .scratch = u->c->scratch + u->c->n * g->scratch_rows,
-                          .random = u->c->random ? u->c->random + u->s->at_random_part : NULL,
-                          .random_stride = g->random, .x = { u->in, keys, keys } };
+                          .random =
+                              u->c->random ? u->c->random + u->s->at_random_part : NULL,
+                          .random_stride = g->random,
+                          .x = { u->in, keys, keys } };
 }
 
 static void drop(const struct sub *u, int64_t size, int64_t at_random, psg_real *x)
@@ -89,13 +93,13 @@ static void branch(const struct sub *u, psg_real *to)
         attn_forward(&a, to);
         return;
     }
-    dense_forward(be, u->rows, g->e, g->f, u->in, u->c->param[g->w1], param_or_null(u, g->b1),
-                  u->y);
+    dense_forward(be, u->rows, g->e, g->f, u->in, u->c->param[g->w1],
+                  param_or_null(u, g->b1), u->y);
     be->act(g->act, NULL, u->rows * g->f, u->y, u->fy);
     op_copy(be, u->rows * g->f, u->fy, u->kept);
     drop(u, g->t * g->f, u->s->at_random_part, u->kept);
-    dense_forward(be, u->rows, g->f, g->e, u->kept, u->c->param[g->w2], param_or_null(u, g->b2),
-                  to);
+    dense_forward(be, u->rows, g->f, g->e, u->kept, u->c->param[g->w2],
+                  param_or_null(u, g->b2), to);
 }
 
 void layer_forward(const struct psg_call *c)
@@ -265,8 +269,10 @@ static psg_value norm_lower(struct psg_lower *l, const struct sublayer *s, psg_v
     psg_value scale = psg_g_scalar(l->g, 1 / (double)g->e);
     psg_value mean = psg_g_mul(l->g, psg_g_sum(l->g, x, 2u), scale);
     psg_value centred = psg_g_sub(l->g, x, op_g_unsqueeze(l, mean, 1));
-    psg_value var = psg_g_mul(l->g, psg_g_sum(l->g, psg_g_mul(l->g, centred, centred), 2u), scale);
-    psg_value rstd = psg_g_unary(l->g, PSG_RSQRT, psg_g_add(l->g, var, psg_g_scalar(l->g, g->eps)));
+    psg_value var =
+        psg_g_mul(l->g, psg_g_sum(l->g, psg_g_mul(l->g, centred, centred), 2u), scale);
+    psg_value rstd =
+        psg_g_unary(l->g, PSG_RSQRT, psg_g_add(l->g, var, psg_g_scalar(l->g, g->eps)));
     psg_value y = psg_g_mul(l->g, centred, op_g_unsqueeze(l, rstd, 1));
     y = psg_g_mul(l->g, y, l->param[s->norm_w]);
     return s->norm_b < 0 ? y : psg_g_add(l->g, y, l->param[s->norm_b]);
@@ -285,9 +291,10 @@ static psg_value act_lower(struct psg_lower *l, psg_value x)
     psg_value zero = psg_g_scalar(l->g, 0), half = psg_g_scalar(l->g, 0.5);
     if (g->act == PSG_ACT_RELU)
         return psg_g_select(l->g, psg_g_binary(l->g, PSG_LE, x, zero), zero, x);
-    psg_value e = psg_g_unary(l->g, PSG_ERF,
-                              psg_g_mul(l->g, x, psg_g_scalar(l->g, 0.70710678118654752440)));
-    return psg_g_mul(l->g, psg_g_mul(l->g, x, half), psg_g_add(l->g, e, psg_g_scalar(l->g, 1)));
+    psg_value e = psg_g_unary(
+        l->g, PSG_ERF, psg_g_mul(l->g, x, psg_g_scalar(l->g, 0.70710678118654752440)));
+    return psg_g_mul(l->g, psg_g_mul(l->g, x, half),
+                     psg_g_add(l->g, e, psg_g_scalar(l->g, 1)));
 }
 
 static psg_value branch_lower(struct psg_lower *l, const struct sublayer *s, psg_value in)

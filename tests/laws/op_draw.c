@@ -6,7 +6,8 @@
 
 enum { CHOICES_MAX = 32, TEXT_MAX = 400, DRAWS = 4, TRIES_PER_DRAW = 100 };
 
-struct template {
+struct template
+{
     const char *op, *attrs, *inputs;
 };
 
@@ -73,8 +74,8 @@ static void drawn_expand(const struct template *t, struct drawn *d)
     d->n = expand(t->inputs, d->pick, d->n, d->count, d->inputs);
 }
 
-static bool holds(const struct psg_op *op, const struct drawn *d, const struct psg_backend *be,
-                  uint64_t seed, int *statusp, char *why)
+static bool holds(const struct psg_op *op, const struct drawn *d,
+                  const struct psg_backend *be, uint64_t seed, int *statusp, char *why)
 {
     return op_laws_hold(op, d->attrs, d->inputs, be, seed, statusp, why);
 }
@@ -100,7 +101,8 @@ static void make_smaller(const struct psg_op *op, const struct template *t, stru
 }
 
 static bool template_holds(const struct psg_op *op, const struct template *t,
-                           const struct psg_backend *be, uint64_t seed, int draws, char *why)
+                           const struct psg_backend *be, uint64_t seed, int draws,
+                           char *why)
 {
     int good = 0;
     for (int try = 0; try < draws * TRIES_PER_DRAW && good < draws; try++) {
@@ -136,7 +138,8 @@ bool op_drawn_laws_hold(const struct psg_op *op, const struct psg_backend *be, c
     const char *seed = getenv("OPS_SEED"), *draws = getenv("OPS_DRAWS");
     for (size_t i = 0; i < sizeof templates / sizeof *templates; i++)
         if (strcmp(templates[i].op, op->name) == 0 &&
-            !template_holds(op, &templates[i], be, seed ? strtoull(seed, NULL, 10) : 20240501,
+            !template_holds(op, &templates[i], be,
+                            seed ? strtoull(seed, NULL, 10) : 20240501,
                             draws ? atoi(draws) : DRAWS, why))
             return false;
     return true;

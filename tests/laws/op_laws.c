@@ -88,14 +88,15 @@ static bool law_backend(const struct law *l, const struct op_batch *batch, bool 
 {
     struct op_result ref;
     char text[200];
-    bool ok = op_run(l->b, psg_backend_ref(), batch, training, training, &ref, text,
-                     sizeof text);
+    bool ok =
+        op_run(l->b, psg_backend_ref(), batch, training, training, &ref, text, sizeof text);
     ok = ok && results_close(l, "2 (backend equals ref)", batch->n, got, &ref);
     op_result_close(&ref);
     return ok;
 }
 
-/* ---- law 3: a coordinate moves in every sample at once, and each sample answers for itself
+/* ---- law 3: a coordinate moves in every sample at once, and each sample answers for
+ * itself
  * ---- */
 /* y[n] = sum over outputs of dout * out */
 static bool answers(const struct law *l, const struct op_batch *batch, double *y)
@@ -135,16 +136,18 @@ static bool difference(const struct law *l, const struct op_batch *batch, psg_re
     return ok;
 }
 
-static bool differences_close(const struct law *l, const char *what, int64_t n_batch, int64_t k,
-                              int64_t stride, const double *numeric, const psg_real *got)
+static bool differences_close(const struct law *l, const char *what, int64_t n_batch,
+                              int64_t k, int64_t stride, const double *numeric,
+                              const psg_real *got)
 {
     for (int64_t n = 0; n < n_batch; n++) {
         double a = (double)got[n * stride + k], w = numeric[n];
         if (fabs(a - w) <= 2e-6 * fmax(1, fabs(w)))
             continue;
         char text[200];
-        snprintf(text, sizeof text, "%s[%lld] of sample %lld is %.9g, differences give %.9g",
-                 what, (long long)k, (long long)n, a, w);
+        snprintf(text, sizeof text,
+                 "%s[%lld] of sample %lld is %.9g, differences give %.9g", what,
+                 (long long)k, (long long)n, a, w);
         return broken(l, "3 (numeric gradient)", n_batch, text);
     }
     return true;
@@ -158,14 +161,15 @@ static bool has_no_gradient(const struct op_bench *b, int q, int64_t k)
     return row > 0 && k / (b->param_size[q] / b->param_shape[q].dim[0]) == row - 1;
 }
 
-static bool law_numeric(const struct law *l, struct op_batch *batch, const struct op_result *r)
+static bool law_numeric(const struct law *l, struct op_batch *batch,
+                        const struct op_result *r)
 {
     const struct op_bench *b = l->b;
     double up[8], down[8];
     for (int i = 0; i < b->n_in; i++)
         for (int64_t k = 0; r->din[i] && k < b->in[i].size; k++)
-            if (!difference(l, batch, (psg_real *)batch->in[i] + k, b->in[i].size, batch->n, up,
-                            down) ||
+            if (!difference(l, batch, (psg_real *)batch->in[i] + k, b->in[i].size, batch->n,
+                            up, down) ||
                 !differences_close(l, "din", batch->n, k, b->in[i].size, up, r->din[i]))
                 return false;
     for (int q = 0; q < b->n_param && r->rows; q++) {
@@ -210,9 +214,10 @@ static bool law_alone(const struct law *l, const struct op_batch *batch,
     return ok;
 }
 
-/* What frozen parameters must leave alone: nothing is written for them, and the others get what
- * they got before. Runs without backward too, as a first layer does. */
-static bool law_frozen(const struct law *l, struct op_batch *batch, const struct op_result *all)
+/* What frozen parameters must leave alone: nothing is written for them, and the others get
+ * what they got before. Runs without backward too, as a first layer does. */
+static bool law_frozen(const struct law *l, struct op_batch *batch,
+                       const struct op_result *all)
 {
     const struct op_bench *b = l->b;
     struct op_result r;
@@ -229,8 +234,8 @@ static bool law_frozen(const struct law *l, struct op_batch *batch, const struct
                 ok = ok && isnan(got[k]);
             for (int64_t k = 0; k < b->param_size[q] && !(q % 2); k++)
                 sq += (double)want[k] * (double)want[k];
-            ok = ok && (q % 2 || reals_close(l, "4 (frozen)", "grad", 1, b->param_size[q], got,
-                                             want));
+            ok = ok && (q % 2 || reals_close(l, "4 (frozen)", "grad", 1, b->param_size[q],
+                                             got, want));
         }
         ok = ok && (!r.sq || close_to(l, "4 (frozen)", "sq", 1, 1, &r.sq[n], &sq, true,
                                       is_double ? 1e-9 : 3e-5));
@@ -239,7 +244,9 @@ static bool law_frozen(const struct law *l, struct op_batch *batch, const struct
         ok = reals_close(l, "4 (frozen)", "sum", batch->n, b->param_size[q],
                          r.sum + b->param_at[q], all->sum + b->param_at[q]);
     op_result_close(&r);
-    return ok || (l->why[0] != '\0' ? false : broken(l, "4 (frozen)", batch->n, "wrote to a frozen parameter"));
+    return ok || (l->why[0] != '\0'
+                      ? false
+                      : broken(l, "4 (frozen)", batch->n, "wrote to a frozen parameter"));
 }
 
 /* An output that does not lead to the loss: no backprop is the same as one of zeros. */
@@ -289,8 +296,8 @@ static bool law_norms(const struct law *l, const struct op_batch *batch,
 }
 
 /* Sample 1 has weight 0: nothing of it may reach the sum. */
-static bool law_zero_weight(const struct law *l, const struct op_batch *batch, uint64_t seed,
-                            const struct op_result *r)
+static bool law_zero_weight(const struct law *l, const struct op_batch *batch,
+                            uint64_t seed, const struct op_result *r)
 {
     struct op_batch bad;
     struct op_result spoilt;
@@ -303,8 +310,9 @@ static bool law_zero_weight(const struct law *l, const struct op_batch *batch, u
     for (int j = 0; j < l->b->n_out; j++)
         for (int64_t k = 0; k < l->b->out_size[j]; k++)
             bad.dout[j][l->b->out_size[j] + k] = (psg_real)NAN;
-    bool ok = op_run(l->b, l->be, &bad, true, true, &spoilt, text, sizeof text) &&
-              reals_close(l, "5 (weight 0)", "sum", batch->n, l->b->n_coord, spoilt.sum, r->sum);
+    bool ok =
+        op_run(l->b, l->be, &bad, true, true, &spoilt, text, sizeof text) &&
+        reals_close(l, "5 (weight 0)", "sum", batch->n, l->b->n_coord, spoilt.sum, r->sum);
     op_result_close(&spoilt);
     op_batch_close(&bad);
     return ok;
@@ -351,7 +359,8 @@ static bool run_graph(const struct law *l, const struct psg_graph *one, bool cot
         in[k] = batch->dout[j], batched[k] = true;
     _cleanup_(psg_graph_freep) struct psg_graph *many =
         psg_graph_vmap(one, batch->n, batched, err);
-    _cleanup_(psg_graph_freep) struct psg_graph *g = many ? psg_graph_simplify(many, err) : NULL;
+    _cleanup_(psg_graph_freep) struct psg_graph *g =
+        many ? psg_graph_simplify(many, err) : NULL;
     struct psg_exec *exec = NULL;
     if (!g || psg_exec_new(g, l->be, &exec, err))
         return false;
@@ -366,8 +375,8 @@ static bool run_graph(const struct law *l, const struct psg_graph *one, bool cot
     return ok;
 }
 
-static bool lowering_forward(const struct law *l, const struct op_batch *batch, bool training,
-                             const struct op_result *r)
+static bool lowering_forward(const struct law *l, const struct op_batch *batch,
+                             bool training, const struct op_result *r)
 {
     psg_real *out[OP_IO_MAX] = { NULL };
     struct psg_error err = { 0 };
@@ -376,8 +385,9 @@ static bool lowering_forward(const struct law *l, const struct op_batch *batch, 
     if (!ok)
         broken(l, "6 (lowering)", batch->n, err.text);
     for (int j = 0; j < l->b->n_out; j++) {
-        ok = ok && reals_close(l, training ? "6 (lowering)" : "6 (lowering, not training)",
-                               "out", batch->n, batch->n * l->b->out_size[j], r->out[j], out[j]);
+        ok = ok &&
+             reals_close(l, training ? "6 (lowering)" : "6 (lowering, not training)", "out",
+                         batch->n, batch->n * l->b->out_size[j], r->out[j], out[j]);
         free(out[j]);
     }
     return ok;
@@ -444,9 +454,10 @@ static bool laws_for(const struct law *l, int64_t n)
     ok = ok && (!is_double || !is_ref || n != 2 || law_numeric(l, &batch, &r));
     ok = ok && (n != 2 || law_alone(l, &batch, &r));
     ok = ok && law_norms(l, &batch, &r) && law_zero_weight(l, &batch, seed, &r);
-    ok = ok && (n == 1 || n == 7 ||
-                (lowering_forward(l, &batch, true, &r) &&
-                 lowering_forward(l, &batch, false, &plain) && lowering_vjp(l, &batch, &r)));
+    ok =
+        ok && (n == 1 || n == 7 ||
+               (lowering_forward(l, &batch, true, &r) &&
+                lowering_forward(l, &batch, false, &plain) && lowering_vjp(l, &batch, &r)));
     ok = ok && (n != 2 || (law_frozen(l, &batch, &r) && law_unused_output(l, &batch)));
     op_result_close(&r);
     op_result_close(&plain);

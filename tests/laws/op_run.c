@@ -51,7 +51,8 @@ static int add_inputs(struct op_bench *b, const char *inputs, psg_value *value,
         if (r)
             return psg_fail(err, r, inputs, "the case's inputs are malformed");
         snprintf(name, sizeof name, "in%d", i);
-        r = psg_program_input(b->program, name, b->in[i].dtype, &b->in[i].shape, &value[i], err);
+        r = psg_program_input(b->program, name, b->in[i].dtype, &b->in[i].shape, &value[i],
+                              err);
         if (r)
             return r;
     }
@@ -85,7 +86,8 @@ int op_bench_open(struct op_bench *b, const struct psg_op *op, const char *attrs
         return psg_fail(err, PSG_E_INVALID, attrs, "the case's attributes are malformed");
     int r = add_inputs(b, inputs, in, err);
     if (r == 0)
-        r = psg_program_add_op(b->program, op, "op", in, b->n_in, a, NULL, 0, out, &n_out, err);
+        r = psg_program_add_op(b->program, op, "op", in, b->n_in, a, NULL, 0, out, &n_out,
+                               err);
     if (r == 0)
         read_node(b);
     return r;
@@ -125,7 +127,8 @@ static int64_t *ids(int64_t n, int64_t below, uint64_t *state)
     return x;
 }
 
-int op_batch_open(struct op_batch *batch, const struct op_bench *b, int64_t n, uint64_t seed)
+int op_batch_open(struct op_batch *batch, const struct op_bench *b, int64_t n,
+                  uint64_t seed)
 {
     *batch = (struct op_batch){ .n = n };
     bool ok = true;
@@ -153,7 +156,8 @@ static void *slice(const void *from, int64_t sample, int64_t size, size_t each)
 {
     void *to = calloc((size_t)size + 1, each);
     if (to)
-        memcpy(to, (const char *)from + (size_t)(sample * size) * each, (size_t)size * each);
+        memcpy(to, (const char *)from + (size_t)(sample * size) * each,
+               (size_t)size * each);
     return to;
 }
 
@@ -164,12 +168,15 @@ int op_batch_single(struct op_batch *batch, const struct op_bench *b,
     bool ok = true;
     for (int i = 0; i < b->n_in; i++)
         ok = (batch->in[i] = slice(from->in[i], sample, b->in[i].size,
-                                   psg_dtype_size(b->in[i].dtype))) && ok;
+                                   psg_dtype_size(b->in[i].dtype))) &&
+             ok;
     for (int r = 0; r < b->n_param; r++)
-        ok = (batch->param[r] = slice(from->param[r], 0, b->param_size[r], sizeof(psg_real))) &&
+        ok = (batch->param[r] =
+                  slice(from->param[r], 0, b->param_size[r], sizeof(psg_real))) &&
              ok;
     for (int j = 0; j < b->n_out; j++)
-        ok = (batch->dout[j] = slice(from->dout[j], sample, b->out_size[j], sizeof(psg_real))) &&
+        ok = (batch->dout[j] =
+                  slice(from->dout[j], sample, b->out_size[j], sizeof(psg_real))) &&
              ok;
     batch->random = slice(from->random, sample, b->node->random, sizeof(psg_real));
     batch->weight = slice(from->weight, sample, 1, sizeof(psg_real));
@@ -241,12 +248,14 @@ static uint64_t fingerprint(const struct op_bench *b, const struct op_batch *bat
     uint64_t h = 1469598103934665603u; /* FNV-1a */
     for (int i = 0; i < b->n_in + b->n_param + b->n_out; i++) {
         int r = i - b->n_in, j = r - b->n_param;
-        const unsigned char *p = i < b->n_in ? batch->in[i] : r < b->n_param
-                                 ? (const void *)batch->param[r] : (const void *)batch->dout[j];
-        size_t size = i < b->n_in ? (size_t)(batch->n * b->in[i].size) *
-                                        psg_dtype_size(b->in[i].dtype)
-                      : r < b->n_param ? (size_t)b->param_size[r] * sizeof(psg_real)
-                                       : (size_t)(batch->n * b->out_size[j]) * sizeof(psg_real);
+        const unsigned char *p = i < b->n_in      ? batch->in[i]
+                                 : r < b->n_param ? (const void *)batch->param[r]
+                                                  : (const void *)batch->dout[j];
+        size_t size =
+            i < b->n_in
+                ? (size_t)(batch->n * b->in[i].size) * psg_dtype_size(b->in[i].dtype)
+            : r < b->n_param ? (size_t)b->param_size[r] * sizeof(psg_real)
+                             : (size_t)(batch->n * b->out_size[j]) * sizeof(psg_real);
         for (size_t k = 0; k < size; k++)
             h = (h ^ p[k]) * 1099511628211u;
     }
@@ -283,8 +292,12 @@ static void call_init(const struct op_bench *b, const struct psg_backend *be,
     }
     memset(f->sq, 0, (size_t)n * sizeof(double));
     *c = (struct psg_call){
-        .be = be, .geom = node->geom, .n = n, .training = training,
-        .in = (const void *const *)batch->in, .out = f->out,
+        .be = be,
+        .geom = node->geom,
+        .n = n,
+        .training = training,
+        .in = (const void *const *)batch->in,
+        .out = f->out,
         .param = (const psg_real *const *)batch->param,
         .saved = guarded(a, "saved", n * node->save_real, sizeof(psg_real)),
         .saved_i64 = guarded(a, "saved_i64", n * node->save_i64, sizeof(int64_t)),
@@ -294,8 +307,8 @@ static void call_init(const struct op_bench *b, const struct psg_backend *be,
     };
 }
 
-static void run_rules(const struct op_bench *b, const struct op_batch *batch, struct buffers *f,
-                      struct psg_call c)
+static void run_rules(const struct op_bench *b, const struct op_batch *batch,
+                      struct buffers *f, struct psg_call c)
 {
     const struct psg_op *op = b->op;
     const psg_real *dout[OP_IO_MAX];
@@ -331,7 +344,8 @@ static void run_rules(const struct op_bench *b, const struct op_batch *batch, st
     }
 }
 
-static psg_real *copy_out(const psg_real *from, int64_t rows, int64_t length, int64_t stride)
+static psg_real *copy_out(const psg_real *from, int64_t rows, int64_t length,
+                          int64_t stride)
 {
     psg_real *to = calloc((size_t)(rows * length) + 1, sizeof *to);
     for (int64_t n = 0; to && n < rows; n++)
@@ -371,8 +385,9 @@ static bool row_gaps_kept(const struct op_bench *b, const struct buffers *f, int
     return true;
 }
 
-bool op_run(const struct op_bench *b, const struct psg_backend *be, const struct op_batch *batch,
-            bool training, bool rules, struct op_result *result, char *why, size_t size)
+bool op_run(const struct op_bench *b, const struct psg_backend *be,
+            const struct op_batch *batch, bool training, bool rules,
+            struct op_result *result, char *why, size_t size)
 {
     struct arena a = { .n = 0 };
     struct buffers f = { 0 };

@@ -1,5 +1,5 @@
-/* One layer function on one batch, outside of any plan: every buffer has canaries around it, and
- * what a rule must write starts as NaN. */
+/* One layer function on one batch, outside of any plan: every buffer has canaries around
+ * it, and what a rule must write starts as NaN. */
 #ifndef LAWS_OP_RUN_H
 #define LAWS_OP_RUN_H
 
@@ -43,7 +43,8 @@ struct op_batch {
     bool first_out;   /* only output 0 leads to the loss */
 };
 
-int op_batch_open(struct op_batch *batch, const struct op_bench *b, int64_t n, uint64_t seed);
+int op_batch_open(struct op_batch *batch, const struct op_bench *b, int64_t n,
+                  uint64_t seed);
 /* The sample `sample` of another batch, alone. */
 int op_batch_single(struct op_batch *batch, const struct op_bench *b,
                     const struct op_batch *from, int64_t sample);
@@ -59,9 +60,11 @@ struct op_result {
 };
 static const double op_sum_start = 0.25;
 
-/* Runs forward and every rule. On failure `why` tells which buffer was overrun or not written. */
-bool op_run(const struct op_bench *b, const struct psg_backend *be, const struct op_batch *batch,
-            bool training, bool rules, struct op_result *result, char *why, size_t size);
+/* Runs forward and every rule. On failure `why` tells which buffer was overrun or not
+ * written. */
+bool op_run(const struct op_bench *b, const struct psg_backend *be,
+            const struct op_batch *batch, bool training, bool rules,
+            struct op_result *result, char *why, size_t size);
 void op_result_close(struct op_result *r);
 
 #endif

@@ -1,11 +1,11 @@
-/* Every layer function, its cases and drawn ones, on every backend: the laws of op_laws.h. */
+/* Every layer function, its cases and drawn ones, on every backend: the laws of op_laws.h.
+ */
 #include <stdio.h>
 #include <string.h>
 
 #include "op_draw.h"
 #include "op_laws.h"
 #include "suite.h"
-
 
 /* One test per layer function and backend, so that each gets its line. */
 static void check_op(int i, const char *backend)
