@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import struct
+import zipfile
+import io
 
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
 
@@ -89,3 +91,85 @@ put("safetensors", "surrogate", safetensors(
 put("safetensors", "nul", safetensors(
     b'{"a\\u0000b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', b"x"))
 put("safetensors", "long_header", struct.pack("<Q", 1 << 60) + b"{}")
+
+
+# ---- model archives ----
+def archive(entries, method=zipfile.ZIP_DEFLATED):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as z:
+        for name, data in entries:
+            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            info.compress_type = method
+            z.writestr(info, data)
+    return out.getvalue()
+
+
+two = archive([("m/version", b"3\n"), ("m/code/a.py", b"def f(x):\n  return x\n" * 20)])
+put("zip", "deflated", two)
+put("zip", "stored", archive([("m/data/0", bytes(range(200)))], zipfile.ZIP_STORED))
+put("zip", "empty", archive([]))
+put("zip", "cut", two[:-30])
+put("zip", "wrong_crc", two.replace(b"3\n", b"4\n"))
+put("zip", "bomb", archive([("m/zeros", bytes(8 << 20))]))
+put("zip", "many", two[:-22] + struct.pack("<IHHHHIIH", 0x06054b50, 0, 0, 60000, 60000, 96, 0, 0))
+put("zip", "zip64_outside", two[:-22] + struct.pack("<IIQI", 0x07064b50, 0, 1 << 60, 1)
+    + struct.pack("<IHHHHIIH", 0x06054b50, 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0))
+
+proto, stop = b"\x80\x02", b"."
+tensor_pickle = (proto + b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n"
+                 b"FloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x06tQK\0K\x02K\x03\x86K\x03K\x01"
+                 b"\x86\x88ccollections\nOrderedDict\n)RtR" + stop)
+put("pickle", "tensor", tensor_pickle)
+put("pickle", "tensor_too_long", tensor_pickle.replace(b"K\x06tQ", b"K\x05tQ"))
+put("pickle", "module", proto + b"c__torch__\nM\n)\x81}(X\x08\0\0\0training\x88X\x01\0\0\0xK\x03ub" + stop)
+put("pickle", "values", proto + b"(K\x01M\x34\x12J\xff\xff\xff\xffG" + struct.pack(">d", 0.5)
+    + b"\x8a\x02\x00\x80N\x88\x89]q\x00(K\x01K\x02eh\x00t" + stop)
+put("pickle", "os_system", proto + b"cos\nsystem\nX\x04\0\0\0true\x85R" + stop)
+put("pickle", "eval", proto + b"c__builtin__\neval\nX\x01\0\0\x001\x85R" + stop)
+put("pickle", "deep", proto + b"(" * 5000 + b"t" * 5000 + stop)
+put("pickle", "self", proto + b"]q\x00h\x00a" + stop)
+put("pickle", "long_string", proto + b"X\xff\xff\xff\xffabc" + stop)
+put("pickle", "inst", proto + b"(ios\nsystem\n" + stop)
+put("pickle", "no_stop", proto + b"K\x01")
+
+put("script", "module.py", b'''class M(Module):
+  __parameters__ = ["weight", ]
+  __buffers__ = []
+  weight : Tensor
+  training : bool
+  __annotations__["0"] = __torch__.Other
+  padding : Final[Tuple[int, int]] = (3, -1,)
+  mode : Final[str] = "ze\\"ros\\n"
+  def forward(self: __torch__.M,
+    x: Tensor,
+    scale: Optional[float]=None) -> Tuple[Tensor, List[int]]:
+    w = self.weight
+    layer = getattr(self, "0")
+    if torch.__is__(scale, None):
+      y = torch.conv2d(x, w, None, [2, 2], annotate(List[int], []), dilation=[1, 1])
+    else:
+      s = unchecked_cast(float, scale)
+      y = torch.mul(x, s)
+    a, b, = torch.chunk(y, 2, -1)
+    for i in range(3):
+      if torch.gt(i, 1):
+        pass
+      else:
+        a = torch.add(a, CONSTANTS.c0)
+    n = 0
+    while torch.lt(n, 3):
+      n = torch.add(n, 1)
+    self.weight = w
+    d = {"a": -1, "b": -inf}
+    return ((layer).forward(a, ), [(torch.size(x))[0], (d)["a"], n])
+def helper(x: Tensor) -> Tensor:
+  return torch.relu(x)
+''')
+put("script", "brackets.py", b"def f(x):\n  return " + b"(" * 3000 + b"\n")
+put("script", "nested_if.py", b"def f(x):\n" + b"".join(
+    b" " * (i + 1) + b"if x:\n" for i in range(300)))
+put("script", "names.py", b"def f(x):\n" + b"".join(b"  a%d = x\n" % i for i in range(9000)))
+put("script", "infix.py", b"def f(x):\n  return x + 1\n")
+put("script", "else.py", b"def f(x):\n  else:\n    pass\n")
+put("script", "lambda.py", b"def f(x):\n  y = lambda: x\n")
+put("script", "open_string.py", b"def f(x):\n  return \"abc\n")
