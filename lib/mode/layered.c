@@ -44,18 +44,23 @@ static const struct psg_param_info *param_info(const struct psg_plan *plan,
     return &plan->program->params[node->param[r].param].info;
 }
 
+static const struct psg_param_info *info_of(const struct psg_program *p,
+                                            const struct node *node, int r)
+{
+    return &p->params[node->param[r].param].info;
+}
+
 /* Rough costs of the two routes of a node, in multiply-adds and memory traffic per sample: the
  * row is written once and read twice more; book-keeping repeats the weight gradient's product
  * for the whole tile, which for one position per sample is nearly free. */
-static bool norm_is_cheaper(const struct psg_plan *plan, const struct node *node)
+static bool norm_is_cheaper(const struct psg_program *p, const struct node *node)
 {
-    const struct psg_program *p = plan->program;
     int64_t params = 0, positions = 1;
     for (int r = 0; r < node->n_param; r++)
-        if (param_trainable(plan, node, r))
-            params += param_info(plan, node, r)->size;
+        if (info_of(p, node, r)->trainable)
+            params += info_of(p, node, r)->size;
     const struct psg_shape *out = &p->values[node->out[0]].type.shape;
-    const struct psg_shape *w = &param_info(plan, node, 0)->shape;
+    const struct psg_shape *w = &info_of(p, node, 0)->shape;
     int64_t width = w->rank > 0 ? w->dim[0] : 1;
     int64_t size = psg_shape_size(out);
     if (width > 0 && size > width)
@@ -63,22 +68,23 @@ static bool norm_is_cheaper(const struct psg_plan *plan, const struct node *node
     return positions * 4 <= params / (width > 0 ? width : 1);
 }
 
-static enum route choose_route(const struct psg_plan *plan, int i, const int *n_uses)
+/* n_uses: of each parameter, by nodes that lead to the loss */
+static enum route choose_route(const struct psg_program *p, enum psg_mode mode,
+                               const struct node *node, const int *n_uses)
 {
-    const struct node *node = &plan->program->nodes[i];
     bool any = false, tied = false;
     for (int r = 0; r < node->n_param; r++) {
-        any |= param_trainable(plan, node, r);
+        any |= info_of(p, node, r)->trainable;
         tied |= n_uses[node->param[r].param] > 1;
     }
-    if (!any || !plan->tp.node[i].live)
+    if (!any)
         return ROUTE_NONE;
     bool can = node->op->norm_sample && node->op->clipped_sum && !tied;
-    if (!can || plan->mode == PSG_MODE_HOOKS)
+    if (!can || mode == PSG_MODE_HOOKS)
         return ROUTE_ROWS;
-    if (plan->mode == PSG_MODE_GHOST)
+    if (mode == PSG_MODE_GHOST)
         return ROUTE_NORM;
-    return norm_is_cheaper(plan, node) ? ROUTE_NORM : ROUTE_ROWS;
+    return norm_is_cheaper(p, node) ? ROUTE_NORM : ROUTE_ROWS;
 }
 
 static int choose_routes(const struct psg_plan *plan, struct layered *l)
@@ -91,8 +97,29 @@ static int choose_routes(const struct psg_plan *plan, struct layered *l)
         for (int r = 0; plan->tp.node[i].live && r < p->nodes[i].n_param; r++)
             n_uses[p->nodes[i].param[r].param]++;
     for (int i = 0; i < p->n_nodes; i++)
-        l->route[i] = choose_route(plan, i, n_uses);
+        if (plan->tp.node[i].live)
+            l->route[i] = choose_route(p, plan->mode, &p->nodes[i], n_uses);
     return 0;
+}
+
+int64_t layered_row_reals(const struct psg_program *p, enum psg_mode mode)
+{
+    _cleanup_free_ int *n_uses = calloc((size_t)p->n_params + 1, sizeof *n_uses);
+    int64_t reals = 0;
+    if (!n_uses)
+        return p->trainable_size;
+    for (int i = 0; i < p->n_nodes; i++)
+        for (int r = 0; r < p->nodes[i].n_param; r++)
+            n_uses[p->nodes[i].param[r].param]++;
+    for (int i = 0; i < p->n_nodes; i++) {
+        const struct node *node = &p->nodes[i];
+        if (choose_route(p, mode, node, n_uses) != ROUTE_ROWS)
+            continue;
+        for (int r = 0; r < node->n_param; r++)
+            if (info_of(p, node, r)->trainable)
+                reals += info_of(p, node, r)->size / n_uses[node->param[r].param];
+    }
+    return reals;
 }
 
 /* Which parameters are kept as rows, where, and which use writes and which adds. */

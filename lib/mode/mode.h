@@ -33,6 +33,8 @@ struct mode_vtable {
     const char *(*route)(const struct psg_plan *plan, int node);
 };
 extern const struct mode_vtable mode_layered, mode_graph;
+/* Length of the per-sample gradients that hooks, ghost or auto would keep for each sample. */
+int64_t layered_row_reals(const struct psg_program *p, enum psg_mode mode);
 
 /* How the gradient of a value or parameter is put down at one of its uses. */
 enum put { PUT_NONE, PUT_WRITE, PUT_ADD };

@@ -1,4 +1,5 @@
 /* Making and reading plans. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,9 +82,10 @@ static int worker_open(struct psg_plan *plan, struct worker *w, struct psg_error
 }
 
 /* Bytes that one sample keeps busy in a tile: activations, their gradients, rows. */
-static double sample_bytes(const struct psg_program *p)
+static double sample_bytes(const struct psg_program *p, enum psg_mode mode)
 {
-    double reals = (double)p->trainable_size;
+    bool layered = mode != PSG_MODE_FUNCTORCH && mode != PSG_MODE_EW;
+    double reals = (double)(layered ? layered_row_reals(p, mode) : p->trainable_size);
     for (int v = 0; v < p->n_values; v++)
         reals += 2 * (double)psg_shape_size(&p->values[v].type.shape);
     for (int i = 0; i < p->n_nodes; i++)
@@ -93,12 +95,15 @@ static double sample_bytes(const struct psg_program *p)
 
 enum { TILE_MAX = 32, LANES_DEFAULT = 8, LANES_MAX = 64 };
 
-/* Few enough samples that a tile stays in a core's share of the cache. The choice depends on
- * the program alone: it is part of the result's bits. */
-static int64_t choose_tile(const struct psg_program *p)
+/* Few enough samples that a tile stays in a core's share of the cache, unless a layer needs
+ * more to be fast. The choice depends on program and mode alone: it is part of the result's
+ * bits. */
+static int64_t choose_tile(const struct psg_program *p, enum psg_mode mode)
 {
-    const double cache = 2 << 20;
-    double fit = cache / sample_bytes(p);
+    const double cache = 2 << 20, room = 64 << 20;
+    double bytes = sample_bytes(p, mode), fit = cache / bytes;
+    for (int i = 0; i < p->n_nodes; i++)
+        fit = fmax(fit, fmin((double)p->nodes[i].tile, room / bytes));
     return fit < 1 ? 1 : fit > TILE_MAX ? TILE_MAX : (int64_t)fit;
 }
 
@@ -139,7 +144,7 @@ static int plan_fill(struct psg_plan *plan, const struct psg_plan_options *o,
     plan->mode = o->mode;
     plan->vt = o->mode == PSG_MODE_FUNCTORCH || o->mode == PSG_MODE_EW ? &mode_graph
                                                                        : &mode_layered;
-    plan->tile = o->tile > 0 ? o->tile : choose_tile(p);
+    plan->tile = o->tile > 0 ? o->tile : choose_tile(p, o->mode);
     plan->n_lanes = o->n_lanes > 0 ? o->n_lanes : choose_lanes(p);
     plan->n_threads = o->n_threads > 0 ? o->n_threads : 1;
     plan->input_grads = o->input_grads;

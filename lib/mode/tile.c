@@ -325,6 +325,8 @@ void tile_backward(struct worker *w, int64_t n, tile_visit visit, void *arg)
                 plan->be->fill(n * value_size(plan, node->out[j]), 0, w->grad[node->out[j]]);
         struct tile_call tc;
         tile_call_init(w, i, n, true, &tc);
+        if (node->op->prepare)
+            node->op->prepare(&tc.call);
         visit(w, i, &tc.call, arg);
         node_backward(w, i, &tc.call);
     }

@@ -14,9 +14,9 @@
  * length; last_hidden [N, D Ho] of the last layer; all: sequence, h_n [N, L D, Ho] and, for
  * lstm, c_n [N, L D, H].
  *
- * One product for the input projection of all steps; each weight gradient is one product
- * per sample over all steps: dW_ih[n] = sum_t dgate[n, t] x[n, t], dW_hh[n] = sum_t dgate
- * h[t - 1]. */
+ * One product for the input projection of all steps, one for each step of the tile, one per
+ * weight and sample for its gradient over all steps: dW_ih[n] = sum_t dgate[n, t] x[n, t],
+ * dW_hh[n] = sum_t dgate[n, t] h[n, t - 1]. */
 #include <stdio.h>
 
 #include "op/ops.h"
@@ -44,7 +44,7 @@ static const struct psg_attr_spec lstm_attrs[] = {
 
 static int read_attrs(struct psg_infer *c, struct rnn_geom *g)
 {
-    g->gates = g->cell == LSTM ? 4 : g->cell == GRU ? 3 : 1;
+    g->gates = g->cell == PSG_CELL_LSTM ? 4 : g->cell == PSG_CELL_GRU ? 3 : 1;
     g->h = psg_infer_int_required(c, "hidden_size", 1, INT32_MAX);
     g->layers = (int)psg_infer_int(c, "num_layers", 1, 1, RNN_LAYERS_MAX);
     g->bias = psg_infer_bool(c, "bias", true);
@@ -53,7 +53,7 @@ static int read_attrs(struct psg_infer *c, struct rnn_geom *g)
     g->ret = (enum rnn_return)psg_infer_choice(c, "return", "sequence",
                                                "sequence|last_hidden|all");
     psg_infer_bool(c, "batch_first", false);
-    int64_t proj = g->cell == LSTM ? psg_infer_int(c, "proj_size", 0, 0, g->h - 1) : 0;
+    int64_t proj = g->cell == PSG_CELL_LSTM ? psg_infer_int(c, "proj_size", 0, 0, g->h - 1) : 0;
     g->proj = proj > 0;
     g->ho = g->proj ? proj : g->h;
     return psg_infer_status(c);
@@ -83,7 +83,7 @@ static int read_inputs(struct psg_infer *c, struct rnn_geom *g)
         bool cell = g->h0 >= 0;
         struct psg_shape want = PSG_SHAPE(g->layers * g->dirs, cell ? g->h : g->ho);
         if (in->dtype != PSG_REAL || !psg_shape_equal(&in->shape, &want) || g->c0 >= 0 ||
-            (cell && g->cell != LSTM))
+            (cell && g->cell != PSG_CELL_LSTM))
             return psg_infer_fail(
                 c, PSG_E_SHAPE, NULL,
                 "input %d is neither a length (one int64) nor a first state "
@@ -92,7 +92,7 @@ static int read_inputs(struct psg_infer *c, struct rnn_geom *g)
         *(cell ? &g->c0 : &g->h0) = k;
     }
     op_check_input_flag(c, "lengths", g->lengths > 0);
-    if (g->cell == LSTM && g->h0 >= 0 && g->c0 < 0)
+    if (g->cell == PSG_CELL_LSTM && g->h0 >= 0 && g->c0 < 0)
         return psg_infer_fail(c, PSG_E_INVALID, NULL, "h0 needs c0 beside it");
     return psg_infer_status(c);
 }
@@ -134,46 +134,34 @@ static int64_t take(int64_t *at, int64_t size)
 static void declare_room(struct psg_infer *c, struct rnn_geom *g)
 {
     int64_t t = g->t, w = g->dirs * g->ho, unit = 0, saved = 0;
-    int64_t wide = g->i > w ? g->i : w, block = g->h > g->ho ? g->h : g->ho;
-    int64_t gates = OP_PROD(c, g->gates, t, g->h, 64 * RNN_LAYERS_MAX);
+    int64_t wide = g->i > w ? g->i : w, gh = g->gates * g->h;
+    OP_PROD(c, g->gates, t + 1, g->h, 128 * RNN_LAYERS_MAX);
     OP_PROD(c, wide, t, 64 * RNN_LAYERS_MAX);
+    OP_PROD(c, wide + g->h, gh, 64);
     OP_PROD(c, t, t, 64);
     if (psg_infer_status(c))
         return;
-    gates = g->gates * t * g->h;
-    g->at_gates = take(&unit, gates);
-    g->at_extra = take(&unit, g->cell >= GRU ? t * g->h : 0);
-    g->at_h = take(&unit, t * g->ho);
+    g->at_gates = take(&unit, t * gh);
+    g->at_from_h = take(&unit, g->cell == PSG_CELL_GRU ? t * gh : 0);
+    g->at_h = take(&unit, (t + 1) * g->ho);
+    g->at_c = take(&unit, g->cell == PSG_CELL_LSTM ? (t + 1) * g->h : 0);
     g->at_raw = take(&unit, g->proj ? t * g->h : 0);
-    g->at_dgi = take(&unit, gates);
-    g->at_dgh = take(&unit, g->cell == GRU ? gates : 0);
-    g->at_hp = take(&unit, t * g->ho);
-    g->at_raw_sm = take(&unit, g->proj ? t * g->h : 0);
     g->at_dproj = take(&unit, g->proj ? t * g->ho : 0);
+    g->at_dh = take(&unit, g->ho);
+    g->at_dc = take(&unit, g->h);
     g->unit_size = unit;
     g->at_mask = take(&saved, g->lengths >= 0 ? t : 0);
-    g->at_xin = take(&saved, (g->layers - 1) * t * w);
+    for (int k = 0; k < g->layers; k++)
+        g->at_x[k] = take(&saved, t * rnn_width(g, k));
     g->at_units = take(&saved, g->layers * g->dirs * unit);
-    psg_infer_save(c, saved, 1);
+    psg_infer_save(c, saved, 0);
     psg_infer_random(c, g->dropout > 0 ? (g->layers - 1) * t * w : 0);
-    psg_infer_scratch(c, 1 + t,
-                      3 * t * wide + gates + t * g->h + t * g->ho + 2 * (g->h + g->ho) + 1 +
-                          RNN_BLOCKS * block);
-    for (int k = 0; k < 3; k++) {
-        int64_t in = k == 0 ? wide : k == 1 ? g->ho : g->h, fixed, per_sample;
-        int64_t out = k == 2 ? g->ho : g->gates * g->h;
-        dense_norm_scratch(t, in, out, &fixed, &per_sample);
-        psg_infer_scratch(c, fixed, per_sample);
-        psg_infer_scratch(c, 0, dense_sum_scratch(t, in, out));
-    }
-    int64_t fixed, per_sample;
-    dense_norm_scratch(t, g->i, g->gates * g->h, &fixed, &per_sample);
-    psg_infer_scratch(c, fixed, per_sample);
-    dense_norm_scratch(t, w, g->gates * g->h, &fixed, &per_sample);
-    psg_infer_scratch(c, fixed, per_sample);
+    psg_infer_tile(c, RNN_TILE);
+    rnn_declare_run(c, g);
+    rnn_declare_rules(c, g);
 }
 
-static int rnn_infer(struct psg_infer *c, enum cell cell)
+static int rnn_infer(struct psg_infer *c, enum psg_cell_kind cell)
 {
     struct rnn_geom *g = c->geom;
     g->cell = cell;
@@ -187,7 +175,7 @@ static int rnn_infer(struct psg_infer *c, enum cell cell)
         op_out(c, PSG_SHAPE(g->t, g->dirs * g->ho));
     if (g->ret == RETURN_ALL)
         op_out(c, PSG_SHAPE(units, g->ho));
-    if (g->ret == RETURN_ALL && cell == LSTM)
+    if (g->ret == RETURN_ALL && cell == PSG_CELL_LSTM)
         op_out(c, PSG_SHAPE(units, g->h));
     declare_room(c, g);
     return psg_infer_status(c);
@@ -195,22 +183,22 @@ static int rnn_infer(struct psg_infer *c, enum cell cell)
 
 static int rnn_tanh_infer(struct psg_infer *c)
 {
-    return rnn_infer(c, RNN_TANH);
+    return rnn_infer(c, PSG_CELL_RNN_TANH);
 }
 
 static int rnn_relu_infer(struct psg_infer *c)
 {
-    return rnn_infer(c, RNN_RELU);
+    return rnn_infer(c, PSG_CELL_RNN_RELU);
 }
 
 static int gru_infer(struct psg_infer *c)
 {
-    return rnn_infer(c, GRU);
+    return rnn_infer(c, PSG_CELL_GRU);
 }
 
 static int lstm_infer(struct psg_infer *c)
 {
-    return rnn_infer(c, LSTM);
+    return rnn_infer(c, PSG_CELL_LSTM);
 }
 
 #define SHARED_CASES                                                                       \
@@ -252,6 +240,7 @@ static const char *const inputs[] = { "x", "lengths or h0", "h0 or c0", "c0", NU
         .geom_size = sizeof(struct rnn_geom),                                              \
         .infer = NAME##_infer,                                                             \
         .forward = rnn_forward,                                                            \
+        .prepare = rnn_prepare,                                                            \
         .backward = rnn_backward,                                                          \
         .grad_sample = rnn_grad_sample,                                                    \
         .norm_sample = rnn_norm_sample,                                                    \

@@ -53,7 +53,7 @@ static struct psg_graph *step_graph(const struct unit *u)
 {
     const struct rnn_geom *g = u->g;
     struct psg_graph *s = psg_graph_new();
-    bool lstm = g->cell == LSTM;
+    bool lstm = g->cell == PSG_CELL_LSTM;
     struct psg_shape w = PSG_SHAPE(g->gates * g->h, g->ho), hr = PSG_SHAPE(g->ho, g->h);
     struct psg_shape scalar = { 0 };
     if (!s)
@@ -67,9 +67,9 @@ static struct psg_graph *step_graph(const struct unit *u)
     psg_value new_c = c, new_h;
     if (lstm)
         new_h = lstm_cell(s, g->h, psg_g_add(s, a, x), &new_c);
-    else if (g->cell == GRU)
+    else if (g->cell == PSG_CELL_GRU)
         new_h = gru_cell(s, g->h, x, a, h);
-    else if (g->cell == RNN_TANH)
+    else if (g->cell == PSG_CELL_RNN_TANH)
         new_h = psg_g_tanh(s, psg_g_add(s, a, x));
     else
         new_h = psg_g_binary(s, PSG_MAX, psg_g_add(s, a, x), psg_g_scalar(s, 0));
@@ -105,7 +105,7 @@ static void unit_lower(const struct unit *u, int index, psg_value x, psg_value *
     int n_carry = 0, n_xs = 0, n_consts = 0;
     struct psg_dot dims = { .n_contract = 1, .contract_a = { 1 }, .contract_b = { 1 } };
     carry[n_carry++] = first_state(l, g->h0, index, g->ho);
-    if (g->cell == LSTM)
+    if (g->cell == PSG_CELL_LSTM)
         carry[n_carry++] = first_state(l, g->c0, index, g->h);
     xs[n_xs] = psg_g_dot(l->g, x, u->param[0], &dims);
     if (g->bias)
@@ -124,7 +124,7 @@ static void unit_lower(const struct unit *u, int index, psg_value x, psg_value *
                    n_consts, out);
     psg_graph_free(body);
     *h = out[0];
-    *c = g->cell == LSTM ? out[1] : PSG_NONE;
+    *c = g->cell == PSG_CELL_LSTM ? out[1] : PSG_NONE;
     *seq = out[n_carry];
 }
 
@@ -180,6 +180,6 @@ void rnn_lower(struct psg_lower *l)
         l->out[0] = psg_g_concat(l->g, h + units - g->dirs, g->dirs, 0);
     if (g->ret == RETURN_ALL)
         l->out[1] = stack(l, h, units);
-    if (g->ret == RETURN_ALL && g->cell == LSTM)
+    if (g->ret == RETURN_ALL && g->cell == PSG_CELL_LSTM)
         l->out[2] = stack(l, c, units);
 }

@@ -271,6 +271,11 @@ void psg_infer_scratch(struct psg_infer *c, int64_t fixed, int64_t per_sample)
     c->state->scratch = max_i64(c->state->scratch, per_sample);
 }
 
+void psg_infer_tile(struct psg_infer *c, int64_t n)
+{
+    c->state->tile = max_i64(c->state->tile, n);
+}
+
 void psg_infer_random(struct psg_infer *c, int64_t per_sample)
 {
     c->state->random = per_sample;

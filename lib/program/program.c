@@ -213,6 +213,7 @@ static int node_adopt(struct psg_program *p, struct node *node, const struct psg
     node->random = s->random;
     node->scratch_fixed = s->scratch_fixed;
     node->scratch = s->scratch;
+    node->tile = s->tile;
     return 0;
 }
 

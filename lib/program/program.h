@@ -30,6 +30,7 @@ struct node {
     /* room, per sample unless said otherwise */
     int64_t save_real, save_i64, random;
     int64_t scratch_fixed, scratch;
+    int64_t tile; /* samples in a tile that it works best with; 0: no matter */
 };
 
 struct input {
@@ -74,7 +75,7 @@ struct psg_infer_state {
         int slot;
         int64_t lo, hi;
     } ranges[4];
-    int64_t save_real, save_i64, random, scratch_fixed, scratch;
+    int64_t save_real, save_i64, random, scratch_fixed, scratch, tile;
 };
 
 /* Runs op->infer; 0 or its error. The caller frees state->params. */

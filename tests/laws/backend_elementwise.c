@@ -284,10 +284,56 @@ static void merge_case(const struct psg_backend *be, struct seed *s)
     free(id);
 }
 
+/* a step of a recurrent layer and back, rows a little apart, some steps masked out */
+static void cell_case(const struct psg_backend *be, struct seed *s)
+{
+    for (int kind = 0; kind < PSG_CELL_COUNT; kind++) {
+        int64_t n = seed_size(s, 6), u = seed_size(s, 70), ld = 4 * u + 3;
+        _cleanup_buffer_ struct buffer a = buffer_random(s, n * ld, -3, 3);
+        _cleanup_buffer_ struct buffer b = buffer_random(s, n * ld, -3, 3);
+        _cleanup_buffer_ struct buffer h_prev = buffer_random(s, n * ld, -1, 1);
+        _cleanup_buffer_ struct buffer c_prev = buffer_random(s, n * ld, -2, 2);
+        _cleanup_buffer_ struct buffer dy = buffer_random(s, n * ld, -1, 1);
+        _cleanup_buffer_ struct buffer mask = buffer_random(s, n, 0, 1);
+        for (int64_t i = 0; i < n; i++)
+            mask.at[i] = (psg_real)seed_int(s, 0, 1);
+        struct psg_cell cell = {
+            .kind = (enum psg_cell_kind)kind, .n = n, .hidden = u, .ld_mask = 1,
+            .ld_gates = ld, .ld_h_prev = ld, .ld_h = ld, .ld_c = ld, .ld_dy = ld,
+            .mask = seed_int(s, 0, 1) ? mask.at : NULL, .c_prev = c_prev.at,
+            .h_prev = seed_int(s, 0, 3) ? h_prev.at : NULL,
+            .dy = seed_int(s, 0, 1) ? dy.at : NULL,
+        };
+        _cleanup_buffer_ struct buffer h = buffer_random(s, n * ld, -1, 1);
+        _cleanup_buffer_ struct buffer c = buffer_random(s, n * ld, -1, 1);
+        _cleanup_buffer_ struct buffer dh = buffer_random(s, n * u, -1, 1);
+        _cleanup_buffer_ struct buffer dc = buffer_random(s, n * u, -1, 1);
+        struct buffer *mine[] = { &a, &b, &h, &c, &dh, &dc };
+        struct buffer want[6];
+        for (int i = 0; i < 6; i++)
+            want[i] = buffer_clone(mine[i]);
+        for (int pass = 0; pass < 2; pass++) {
+            struct psg_cell one = cell, two = cell;
+            one.gates = a.at, one.from_h = b.at, one.h = h.at, one.c = c.at;
+            one.dh = dh.at, one.dc = dc.at;
+            two.gates = want[0].at, two.from_h = want[1].at, two.h = want[2].at;
+            two.c = want[3].at, two.dh = want[4].at, two.dc = want[5].at;
+            (pass ? be->cell_bwd : be->cell)(&one);
+            (pass ? ref()->cell_bwd : ref()->cell)(&two);
+            for (int i = 0; i < 6; i++)
+                buffer_close(pass ? "cell_bwd" : "cell", mine[i], &want[i], NULL,
+                             pass ? 64 : 16, 1);
+        }
+        for (int i = 0; i < 6; i++)
+            buffer_freep(&want[i]);
+    }
+}
+
 const struct backend_case backend_elementwise_cases[] = {
     { "unary", 40, unary_case },   { "act", 40, act_case },
     { "binary", 40, binary_case }, { "simple", 40, simple_case },
     { "copy", 40, copy_case },     { "reduce", 40, reduce_case },
     { "argmax", 40, argmax_case }, { "tables", 40, table_case },
-    { "merge", 40, merge_case },   { NULL, 0, NULL },
+    { "merge", 40, merge_case },   { "cell", 60, cell_case },
+    { NULL, 0, NULL },
 };

@@ -319,6 +319,8 @@ static void run_rules(const struct op_bench *b, const struct op_batch *batch,
         f->use[r] = false;
     }
     c.dout = dout;
+    if (op->prepare)
+        op->prepare(&c);
     if (op->backward && !batch->no_backward) {
         struct psg_call k = c;
         k.din = f->din;

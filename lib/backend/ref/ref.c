@@ -35,6 +35,8 @@ static const struct psg_backend ref_backend = {
     .softmax_bwd = ref_softmax_bwd,
     .add_bias = ref_add_bias,
     .sum_rows = ref_sum_rows,
+    .cell = ref_cell,
+    .cell_bwd = ref_cell_bwd,
     .add_sqnorm = ref_add_sqnorm,
     .add_weighted = ref_add_weighted,
 };

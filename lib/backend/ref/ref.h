@@ -73,6 +73,9 @@ void ref_add_bias(int64_t rows, int64_t dim, const psg_real *x, const psg_real *
 void ref_sum_rows(int64_t n, int64_t t, int64_t d, const psg_real *x, psg_real *y,
                   int64_t stride_y);
 
+void ref_cell(const struct psg_cell *c);
+void ref_cell_bwd(const struct psg_cell *c);
+
 void ref_add_sqnorm(int64_t n, int64_t p, const psg_real *g, int64_t stride, double *sq);
 void ref_add_weighted(int64_t n, int64_t p, const psg_real *c, const psg_real *g,
                       int64_t stride, psg_real *sum);

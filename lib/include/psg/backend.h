@@ -88,6 +88,37 @@ struct psg_gemm {
     psg_real alpha, beta;
 };
 
+/* Cells of recurrent layers; gates per unit: 1, 1, 3 (r, z, n), 4 (i, f, g, o). */
+enum psg_cell_kind {
+    PSG_CELL_RNN_TANH, PSG_CELL_RNN_RELU, PSG_CELL_GRU, PSG_CELL_LSTM, PSG_CELL_COUNT
+};
+
+/* One time step of a recurrent layer for n samples; row i of operand x is x + i * ld_x. Where
+ * mask is there and mask[i * ld_mask] is 0, the step of sample i does not happen: its state
+ * goes on as it is.
+ *
+ *   rnn   h = f(a)
+ *   gru   r = s(a_r + b_r), z = s(a_z + b_z), n = tanh(a_n + r b_n), h = (1 - z) n + z h_prev
+ *   lstm  c = s(f) c_prev + s(i) tanh(g), h = s(o) tanh(c)
+ *
+ * a is `gates`, b `from_h` (gru only: the part that comes from h_prev). cell replaces gates by
+ * the gates' values; cell_bwd finds those, dh (the gradient of h) and dc (of c, lstm) and leaves
+ * in gates and from_h the gradients of a and b, in dh the part of the gradient of h_prev that
+ * does not pass through the gates, in dc that of c_prev. */
+struct psg_cell {
+    enum psg_cell_kind kind;
+    int64_t n, hidden;
+    int64_t ld_mask, ld_gates /* of from_h too */, ld_h_prev, ld_h, ld_c /* of c_prev too */,
+        ld_dy;
+    const psg_real *mask; /* or NULL */
+    psg_real *gates, *from_h;
+    const psg_real *h_prev; /* NULL: zeros */
+    const psg_real *c_prev;
+    psg_real *h, *c;
+    const psg_real *dy; /* cell_bwd: added to dh where the step happens; may be NULL */
+    psg_real *dh, *dc;  /* [n, hidden] */
+};
+
 struct psg_backend {
     const char *name;
     bool device_memory; /* pointers are not readable by the host */
@@ -199,6 +230,10 @@ struct psg_backend {
     /* y[n * stride_y + d] = sum over t of x[n, t, d] */
     void (*sum_rows)(int64_t n, int64_t t, int64_t d, const psg_real *x, psg_real *y,
                      int64_t stride_y);
+
+    /* ---- recurrence ---- */
+    void (*cell)(const struct psg_cell *c);
+    void (*cell_bwd)(const struct psg_cell *c);
 
     /* ---- per-sample gradients; rows g[n * stride + p], p < P ---- */
     /* sq[n] += sum_p g[n, p]^2, in double */

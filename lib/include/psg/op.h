@@ -95,6 +95,9 @@ PSG_API void psg_infer_save(struct psg_infer *c, int64_t n_real, int64_t n_i64);
 /* Room in psg_real for one call: fixed + per_sample * N. Contents do not survive a call. The
  * room is sized for the larger of what forward and the rules ask for. */
 PSG_API void psg_infer_scratch(struct psg_infer *c, int64_t fixed, int64_t per_sample);
+/* The op works in many small steps over all samples of a tile (a recurrence), and is fast only
+ * when there are n of them. */
+PSG_API void psg_infer_tile(struct psg_infer *c, int64_t n);
 /* Uniform numbers in (0, 1) that this node draws for each sample: the same in forward, in every
  * rule and in the lowering (dropout). */
 PSG_API void psg_infer_random(struct psg_infer *c, int64_t per_sample);
@@ -121,9 +124,9 @@ struct psg_call {
     int64_t *saved_i64;            /* [N * n_i64] */
     const psg_real *random;        /* [N, per_sample] */
     psg_real *scratch;
-    /* After one forward every rule sees the same dout, so that one may keep in `saved` what the
-     * others need. NULL stands for zeros (an output that does not lead to the loss; at least one
-     * is there). backward writes din[i] [N, ...] where it is not NULL */
+    /* After one forward every rule sees the same dout. NULL stands for zeros (an output that
+     * does not lead to the loss; at least one is there). backward writes din[i] [N, ...] where
+     * it is not NULL */
     const psg_real *const *dout;
     psg_real *const *din;
     /* grad_sample: row n of parameter r is grad[r] + n * grad_stride; NULL = frozen, skip */
@@ -166,6 +169,9 @@ struct psg_op {
     size_t geom_size;
     int (*infer)(struct psg_infer *c);
     void (*forward)(const struct psg_call *c);
+    /* NULL, or work that the rules share (the way back in time of a recurrent layer): runs
+     * once after forward and before the rules, reads dout, writes saved */
+    void (*prepare)(const struct psg_call *c);
     void (*backward)(const struct psg_call *c);    /* NULL: from the lowering */
     void (*grad_sample)(const struct psg_call *c); /* NULL: from the lowering, if it has parameters */
     void (*norm_sample)(const struct psg_call *c); /* NULL: from grad_sample rows */

@@ -4,6 +4,7 @@
 #define CPU_KERNELS_TABLE_H
 
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/kernels/cell.h"
 #include "backend/cpu/kernels/conv.h"
 #include "backend/cpu/kernels/elementwise.h"
 #include "backend/cpu/kernels/gemm.h"
@@ -47,6 +48,8 @@ const struct psg_backend CPU_VERSION = {
     .softmax_bwd = cpu_softmax_bwd,
     .add_bias = cpu_add_bias,
     .sum_rows = cpu_sum_rows,
+    .cell = cpu_cell,
+    .cell_bwd = cpu_cell_bwd,
     .add_sqnorm = cpu_add_sqnorm,
     .add_weighted = cpu_add_weighted,
 };
