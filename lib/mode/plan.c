@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "mode/mode.h"
+#include "psg/blas.h"
 
 static const char *const mode_names[PSG_MODE_COUNT] = {
     [PSG_MODE_HOOKS] = "hooks", [PSG_MODE_FUNCTORCH] = "functorch", [PSG_MODE_EW] = "ew",
@@ -149,7 +150,10 @@ static int plan_fill(struct psg_plan *plan, const struct psg_plan_options *o,
     plan->n_threads = o->n_threads > 0 ? o->n_threads : 1;
     plan->input_grads = o->input_grads;
     plan->backward = p->loss != PSG_NONE;
-    int r = copy_groups(plan, o, err);
+    /* threads of a matrix product inside threads over tiles would only wait for each other */
+    int r = plan->be == psg_backend_cpu() ? psg_blas_check(plan->n_threads, err) : 0;
+    if (r == 0)
+        r = copy_groups(plan, o, err);
     if (r == 0)
         r = plan->vt->compile(plan, err);
     if (r)

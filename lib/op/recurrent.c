@@ -53,7 +53,8 @@ static int read_attrs(struct psg_infer *c, struct rnn_geom *g)
     g->ret = (enum rnn_return)psg_infer_choice(c, "return", "sequence",
                                                "sequence|last_hidden|all");
     psg_infer_bool(c, "batch_first", false);
-    int64_t proj = g->cell == PSG_CELL_LSTM ? psg_infer_int(c, "proj_size", 0, 0, g->h - 1) : 0;
+    int64_t proj =
+        g->cell == PSG_CELL_LSTM ? psg_infer_int(c, "proj_size", 0, 0, g->h - 1) : 0;
     g->proj = proj > 0;
     g->ho = g->proj ? proj : g->h;
     return psg_infer_status(c);

@@ -2,8 +2,8 @@
  * time), recurrent_rules.c (rules) and recurrent_lower.c (primitives) share. Formulas:
  * recurrent.c.
  *
- * A unit is one direction of one layer. Inside, time comes first: a step of the whole tile is
- * one block of rows, and all steps together are one matrix of T N rows. */
+ * A unit is one direction of one layer. Inside, time comes first: a step of the whole tile
+ * is one block of rows, and all steps together are one matrix of T N rows. */
 #ifndef OP_RECURRENT_H
 #define OP_RECURRENT_H
 
@@ -27,9 +27,10 @@ struct rnn_geom {
     int64_t at_gates, at_from_h, at_h, at_c, at_raw, at_dproj, at_dh, at_dc;
 };
 
-/* Buffers of one unit in one call. Forward leaves the gates' values in gates, prepare replaces
- * them by the gradients of what went into the gates. Step t of a forward unit reads row block t
- * of h and c and writes t + 1; a reverse unit reads t + 1 and writes t. */
+/* Buffers of one unit in one call. Forward leaves the gates' values in gates, prepare
+ * replaces them by the gradients of what went into the gates. Step t of a forward unit
+ * reads row block t of h and c and writes t + 1; a reverse unit reads t + 1 and writes t.
+ */
 struct rnn_unit {
     const struct psg_call *c;
     const struct rnn_geom *g;
@@ -47,7 +48,8 @@ struct rnn_unit {
 };
 
 struct rnn_unit rnn_unit_of(const struct psg_call *c, int layer, int dir);
-/* What the recurrent weights meet: h before each step [T, N, Ho]; and the gradients there. */
+/* What the recurrent weights meet: h before each step [T, N, Ho]; and the gradients there.
+ */
 const psg_real *rnn_h_before(const struct rnn_unit *u);
 const psg_real *rnn_from_h(const struct rnn_unit *u);
 

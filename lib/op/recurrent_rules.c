@@ -53,8 +53,13 @@ static void part_grad(const struct rnn_unit *u, const struct part *p, int64_t fr
                       int64_t n, psg_real *to, int64_t stride)
 {
     int64_t all = u->c->n;
-    struct psg_gemm m = { .trans_a = true, .m = p->out, .n = p->in, .k = u->g->t,
-                          .lda = all * p->out, .ldb = all * p->in, .ldc = p->in,
+    struct psg_gemm m = { .trans_a = true,
+                          .m = p->out,
+                          .n = p->in,
+                          .k = u->g->t,
+                          .lda = all * p->out,
+                          .ldb = all * p->in,
+                          .ldc = p->in,
                           .alpha = 1 };
     u->c->be->gemm_batched(&m, n, p->dy + from * p->out, p->out, p->x + from * p->in, p->in,
                            to, stride);
@@ -89,8 +94,14 @@ void rnn_grad_sample(const struct psg_call *c)
 static void gram(const struct rnn_unit *u, int64_t d, const psg_real *x, psg_real *y)
 {
     int64_t t = u->g->t, n = u->c->n;
-    struct psg_gemm m = { .trans_b = true, .m = t, .n = t, .k = d, .lda = n * d,
-                          .ldb = n * d, .ldc = t, .alpha = 1 };
+    struct psg_gemm m = { .trans_b = true,
+                          .m = t,
+                          .n = t,
+                          .k = d,
+                          .lda = n * d,
+                          .ldb = n * d,
+                          .ldc = t,
+                          .alpha = 1 };
     u->c->be->gemm_batched(&m, n, x, d, x, d, y, t * t);
 }
 
@@ -165,8 +176,14 @@ static void part_sum(const struct rnn_unit *u, const struct part *p, struct sum_
         return;
     }
     op_keep_rows(be, rows, p->in, s->weight, p->x, s->mask, s->x);
-    struct psg_gemm m = { .trans_a = true, .m = p->out, .n = p->in, .k = rows,
-                          .lda = p->out, .ldb = p->in, .ldc = p->in, .alpha = 1,
+    struct psg_gemm m = { .trans_a = true,
+                          .m = p->out,
+                          .n = p->in,
+                          .k = rows,
+                          .lda = p->out,
+                          .ldb = p->in,
+                          .ldc = p->in,
+                          .alpha = 1,
                           .beta = 1 };
     be->gemm(&m, s->dy, s->x, sum);
 }

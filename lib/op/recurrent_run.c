@@ -203,8 +203,14 @@ static void unit_forward(const struct rnn_unit *u, const struct room *r)
     const struct rnn_geom *g = u->g;
     const struct psg_backend *be = u->c->be;
     int64_t n = u->c->n, gh = g->gates * g->h, start = before(u, time_of(u, 0));
-    struct psg_gemm m = { .m = n, .n = gh, .k = g->ho, .lda = g->ho, .ldb = gh, .ldc = gh,
-                          .alpha = 1, .beta = 1 };
+    struct psg_gemm m = { .m = n,
+                          .n = gh,
+                          .k = g->ho,
+                          .lda = g->ho,
+                          .ldb = gh,
+                          .ldc = gh,
+                          .alpha = 1,
+                          .beta = 1 };
     project_input(u, r);
     op_swap(be, 1, gh, g->ho, rnn_param(u, 1), r->weight);
     first_state(u, g->h0, g->ho, u->h + start * n * g->ho);
@@ -376,8 +382,14 @@ static void unit_prepare(const struct rnn_unit *u, struct dy dy, const struct ro
     int64_t gh = g->gates * g->h;
     int units = g->layers * g->dirs;
     int last = g->ret == RETURN_LAST_HIDDEN ? 0 : g->ret == RETURN_ALL ? 1 : -1;
-    struct psg_gemm m = { .m = u->c->n, .n = g->ho, .k = gh, .lda = gh, .ldb = g->ho,
-                          .ldc = g->ho, .alpha = 1, .beta = 1 };
+    struct psg_gemm m = { .m = u->c->n,
+                          .n = g->ho,
+                          .k = gh,
+                          .lda = gh,
+                          .ldb = g->ho,
+                          .ldc = g->ho,
+                          .alpha = 1,
+                          .beta = 1 };
     last_state_grad(u, last, last == 0 ? units - g->dirs : 0, g->ho, u->dh);
     last_state_grad(u, g->ret == RETURN_ALL && u->cell ? 2 : -1, 0, g->h, u->dc);
     for (int64_t s = g->t - 1; s >= 0; s--) {

@@ -36,6 +36,14 @@ static double now_ms(void)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
+/* of all threads: on a shared machine steadier than the clock */
+static double cpu_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
 static long rss_mb(void)
 {
     struct rusage u;
@@ -139,26 +147,29 @@ static int compare_double(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void report(const struct bench *b, double *ms, const struct psg_plan_info *info,
+static void report(const struct bench *b, double *ms, double *cpu, const struct psg_plan_info *info,
                    double worst, double peak)
 {
     qsort(ms, (size_t)b->steps, sizeof *ms, compare_double);
+    qsort(cpu, (size_t)b->steps, sizeof *cpu, compare_double);
     double median = ms[b->steps / 2];
     if (b->json)
         printf("{\"model\": \"%s\", \"batch\": %lld, \"mode\": \"%s\", \"threads\": %d, "
                "\"device\": \"%s\", \"private\": %s, \"ms_median\": %.4f, \"ms_min\": %.4f, "
-               "\"ms_max\": %.4f, \"samples_per_s\": %.1f, \"peak_rss_mb\": %ld, "
+               "\"ms_max\": %.4f, \"cpu_ms_median\": %.4f, \"cpu_ms_min\": %.4f, \"samples_per_s\": %.1f, \"peak_rss_mb\": %ld, "
                "\"plan_bytes\": %zu, \"tile\": %lld, \"gemm_peak_gflops\": %.1f, "
                "\"check\": %.2g}\n",
                b->model, (long long)b->batch, b->mode, b->threads, b->backend,
                b->non_private ? "false" : "true", median, ms[0], ms[b->steps - 1],
-               (double)b->batch / median * 1e3, rss_mb(), info->bytes, (long long)info->tile,
+               cpu[b->steps / 2], cpu[0], (double)b->batch / median * 1e3, rss_mb(), info->bytes, (long long)info->tile,
                peak, worst);
     else
-        printf("%s batch %lld %s%s, %d threads: median %.3f ms (%.3f to %.3f), %.0f samples/s, "
+        printf("%s batch %lld %s%s, %d threads: median %.3f ms (%.3f to %.3f), cpu %.3f ms "
+               "(from %.3f), %.0f samples/s, "
                "plan %.1f MB, tile %lld, differs from ref by %.2g\n",
                b->model, (long long)b->batch, b->mode, b->non_private ? " non-private" : "",
-               b->threads, median, ms[0], ms[b->steps - 1], (double)b->batch / median * 1e3,
+               b->threads, median, ms[0], ms[b->steps - 1], cpu[b->steps / 2], cpu[0],
+               (double)b->batch / median * 1e3,
                (double)info->bytes / 1e6, (long long)info->tile, worst);
 }
 
@@ -192,19 +203,22 @@ static int run(const struct bench *b, struct psg_error *err)
     _cleanup_(psg_trainer_freep) struct psg_trainer *t = NULL;
     if (r == 0)
         r = psg_trainer_new(p, &o, d.column, d.n, &key, &t, err);
-    _cleanup_free_ double *ms = calloc((size_t)b->steps + 1, sizeof *ms);
-    for (int i = -b->warmup; r == 0 && ms && i < b->steps; i++) {
+    _cleanup_free_ double *ms = calloc((size_t)b->steps + 1, sizeof *ms),
+                          *cpu = calloc((size_t)b->steps + 1, sizeof *cpu);
+    for (int i = -b->warmup; r == 0 && ms && cpu && i < b->steps; i++) {
         struct psg_step_report step;
-        double start = now_ms();
+        double start = now_ms(), start_cpu = cpu_ms();
         r = psg_trainer_step(t, &step, err);
-        if (i >= 0)
+        if (i >= 0) {
             ms[i] = now_ms() - start;
+            cpu[i] = cpu_ms() - start_cpu;
+        }
     }
     struct psg_plan_info info = { 0 };
     if (t)
         psg_plan_info(psg_trainer_plan(t), &info);
-    if (r == 0 && ms)
-        report(b, ms, &info, worst, gemm_peak(o.plan.backend));
+    if (r == 0 && ms && cpu)
+        report(b, ms, cpu, &info, worst, gemm_peak(o.plan.backend));
     free(d.x);
     free(d.target);
     return r;

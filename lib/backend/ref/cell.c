@@ -114,7 +114,8 @@ void ref_cell_bwd(const struct psg_cell *c)
             if (c->kind == PSG_CELL_LSTM)
                 lstm_back(c, i, j, dh);
             else
-                past = c->kind == PSG_CELL_GRU ? gru_back(c, i, j, dh) : rnn_back(c, i, j, dh);
+                past =
+                    c->kind == PSG_CELL_GRU ? gru_back(c, i, j, dh) : rnn_back(c, i, j, dh);
             *at = (psg_real)past;
         }
     }

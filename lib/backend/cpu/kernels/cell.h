@@ -1,4 +1,5 @@
-/* Steps of recurrent layers: one loop over the units of a sample, vectorised by the compiler. */
+/* Steps of recurrent layers: one loop over the units of a sample, vectorised by the
+ * compiler. */
 #ifndef CPU_KERNELS_CELL_H
 #define CPU_KERNELS_CELL_H
 
@@ -25,9 +26,9 @@ static void cell_lstm_row(int64_t u, psg_real *restrict a, const psg_real *restr
     }
 }
 
-static void cell_lstm_row_bwd(int64_t u, psg_real *restrict a, const psg_real *restrict c_prev,
-                              const psg_real *restrict c, psg_real *restrict dh,
-                              psg_real *restrict dc)
+static void cell_lstm_row_bwd(int64_t u, psg_real *restrict a,
+                              const psg_real *restrict c_prev, const psg_real *restrict c,
+                              psg_real *restrict dh, psg_real *restrict dc)
 {
     for (int64_t j = 0; j < u; j++) {
         psg_real in = a[j], forget = a[u + j], cell = a[2 * u + j], out = a[3 * u + j];
