@@ -4,6 +4,12 @@
 #include <stdio.h>
 
 /* ---- infer ---- */
+/* an additive mask, which is a real input */
+static bool attn_mask_has_grad(const struct attn_geom *g)
+{
+    return g->attn_mask >= 0 && !g->attn_mask_ids;
+}
+
 int attn_read_masks(struct psg_infer *c, struct attn_geom *g, int from)
 {
     g->key_mask = g->attn_mask = -1;
@@ -104,6 +110,7 @@ int attn_infer(struct psg_infer *c, struct attn_geom *g, const char *prefix)
     g->at_dv = take(&g->saved, g->s * g->e);
     g->at_dbk = take(&g->saved, g->bias_kv ? g->e : 0);
     g->at_dbv = take(&g->saved, g->bias_kv ? g->e : 0);
+    g->at_dmask = take(&g->saved, attn_mask_has_grad(g) ? scores : 0);
     g->random = g->dropout > 0 ? scores : 0;
     /* masks: [T, S1] once, [S1] and [H or 1, T, S1] per sample; then scores three times,
      * keys twice, queries */
@@ -119,8 +126,8 @@ int attn_infer(struct psg_infer *c, struct attn_geom *g, const char *prefix)
 
 /* ---- room ---- */
 struct room {
-    psg_real *q, *k, *v, *prob, *ctx, *dq, *dk, *dv, *dbk, *dbv;    /* saved */
-    psg_real *number, *causal, *keys_left, *kept, *ds, *mask, *tmp; /* scratch */
+    psg_real *q, *k, *v, *prob, *ctx, *dq, *dk, *dv, *dbk, *dbv, *dmask; /* saved */
+    psg_real *number, *causal, *keys_left, *kept, *ds, *mask, *tmp;      /* scratch */
     psg_real *dk1, *dv1, *dctx;
 };
 
@@ -137,7 +144,8 @@ static struct room room_of(const struct attn *a)
                       .dk = a->saved + n * g->at_dk,
                       .dv = a->saved + n * g->at_dv,
                       .dbk = a->saved + n * g->at_dbk,
-                      .dbv = a->saved + n * g->at_dbv };
+                      .dbv = a->saved + n * g->at_dbv,
+                      .dmask = a->saved + n * g->at_dmask };
     r.number = a->scratch;
     r.causal = r.number + 1;
     r.keys_left = r.causal + g->t * g->s1;
@@ -328,26 +336,6 @@ void attn_forward(const struct attn *a, psg_real *out)
 }
 
 /* ---- backward ---- */
-/* gradient of the masks: of an additive one, the scores' summed over heads; of the others
- * zero */
-static void mask_grads(const struct attn *a, const struct room *r)
-{
-    const struct attn_geom *g = a->g;
-    const struct psg_backend *be = a->c->be;
-    int64_t n = a->c->n, size = g->t * g->s1;
-    if (g->key_mask >= 0 && op_wants_din(a->c, g->key_mask))
-        be->fill(n * g->s, 0, a->c->din[g->key_mask]);
-    if (g->attn_mask < 0 || !op_wants_din(a->c, g->attn_mask))
-        return;
-    int64_t heads = g->mask_per_head ? g->heads : 1;
-    const psg_real *from = r->ds;
-    if (heads == 1) {
-        be->sum_rows(n, g->heads, size, r->ds, r->mask, size);
-        from = r->mask;
-    }
-    op_copy_rows(be, n * heads * g->t, g->s, from, g->s1, a->c->din[g->attn_mask], g->s);
-}
-
 /* dk1, dv1 [N, S1, E]: the first S rows are the keys', the next the appended biases' */
 static void split_keys(const struct attn *a, const struct room *r)
 {
@@ -361,7 +349,7 @@ static void split_keys(const struct attn *a, const struct room *r)
     }
 }
 
-void attn_backward(const struct attn *a, const psg_real *dout)
+void attn_prepare(const struct attn *a, const psg_real *dout)
 {
     const struct attn_geom *g = a->g;
     const struct psg_backend *be = a->c->be;
@@ -388,7 +376,27 @@ void attn_backward(const struct attn *a, const psg_real *dout)
     per_head(a, dk, score_like(g, r.ds), by_head(g, r.q, g->t), by_head(g, r.dk1, g->s1),
              r.dk1);
     split_keys(a, &r);
-    mask_grads(a, &r);
+    if (attn_mask_has_grad(g))
+        op_copy(be, rows * g->s1, r.ds, r.dmask);
+}
+
+void attn_mask_grad(const struct attn *a)
+{
+    const struct attn_geom *g = a->g;
+    const struct psg_backend *be = a->c->be;
+    struct room r = room_of(a);
+    int64_t n = a->c->n, size = g->t * g->s1;
+    if (g->key_mask >= 0 && op_wants_din(a->c, g->key_mask))
+        be->fill(n * g->s, 0, a->c->din[g->key_mask]);
+    if (g->attn_mask < 0 || !op_wants_din(a->c, g->attn_mask))
+        return;
+    int64_t heads = g->mask_per_head ? g->heads : 1;
+    const psg_real *from = r.dmask;
+    if (heads == 1) {
+        be->sum_rows(n, g->heads, size, r.dmask, r.mask, size);
+        from = r.mask;
+    }
+    op_copy_rows(be, n * heads * g->t, g->s, from, g->s1, a->c->din[g->attn_mask], g->s);
 }
 
 void attn_input_grad(const struct attn *a, int which, double beta, psg_real *dx)

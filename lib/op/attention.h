@@ -21,7 +21,8 @@ struct attn_geom {
     bool key_mask_ids, attn_mask_ids, mask_per_head;
     /* places in saved, scratch and random, per sample, from what the node gives this part
      */
-    int64_t at_q, at_k, at_v, at_prob, at_ctx, at_dq, at_dk, at_dv, at_dbk, at_dbv, saved;
+    int64_t at_q, at_k, at_v, at_prob, at_ctx, at_dq, at_dk, at_dv, at_dbk, at_dbv,
+        at_dmask, saved;
     int64_t scratch, scratch_fixed, random;
 };
 
@@ -45,12 +46,14 @@ int attn_infer(struct psg_infer *c, struct attn_geom *g, const char *prefix);
 int attn_read_masks(struct psg_infer *c, struct attn_geom *g, int from);
 /* out [N, T, E] */
 void attn_forward(const struct attn *a, psg_real *out);
-/* From dout [N, T, E]: what input and weight gradients are made of, into saved; din of
- * masks. */
-void attn_backward(const struct attn *a, const psg_real *dout);
-/* dx = gradient of x[which] + beta * dx; after attn_backward */
+/* From dout [N, T, E]: what input and weight gradients are made of, into saved. */
+void attn_prepare(const struct attn *a, const psg_real *dout);
+/* After attn_prepare: dx = gradient of x[which] + beta * dx */
 void attn_input_grad(const struct attn *a, int which, double beta, psg_real *dx);
-/* Roles of the parameters; after attn_backward. Returns their number. */
+/* After attn_prepare: din of the masks; of an additive one the scores' gradient, summed
+ * over heads where it has none, of the others zero. */
+void attn_mask_grad(const struct attn *a);
+/* Roles of the parameters; after attn_prepare. Returns their number. */
 int attn_roles(const struct attn *a, const psg_real *dout, struct role *r);
 /* The same as primitives; random [attn random], or PSG_NONE. */
 psg_value attn_lower(struct psg_lower *l, const struct attn_geom *g, const psg_value x[3],

@@ -92,17 +92,6 @@ int64_t op_conv_scratch(const struct psg_conv *conv)
 }
 
 /* ---- call ---- */
-void op_set_done(const struct psg_call *c, bool done)
-{
-    if (!c->be->device_memory)
-        c->saved_i64[0] = done;
-}
-
-bool op_is_done(const struct psg_call *c)
-{
-    return !c->be->device_memory && c->saved_i64[0] == 1;
-}
-
 void op_binary(const struct psg_backend *be, enum psg_binary f, int64_t n,
                const psg_real *a, const psg_real *b, psg_real *y)
 {

@@ -56,12 +56,6 @@ static inline bool op_wants_grad(const struct psg_call *c, int r)
     return c->grad && c->grad[r];
 }
 
-/* Whether the gradients inside of this node lie in `saved` for the tile: what one rule
- * computes, the others need not compute again. Kept in saved_i64[0]; never done in device
- * memory. n > 0. */
-void op_set_done(const struct psg_call *c, bool done);
-bool op_is_done(const struct psg_call *c);
-
 /* y[n] = f(a[n], b[n]); y may be a or b */
 void op_binary(const struct psg_backend *be, enum psg_binary f, int64_t n,
                const psg_real *a, const psg_real *b, psg_real *y);

@@ -84,7 +84,7 @@ static int multihead_attention_infer(struct psg_infer *c)
         return psg_infer_status(c);
     g->n_qkv = n;
     op_out(c, PSG_SHAPE(g->t, g->e));
-    psg_infer_save(c, g->saved, 1);
+    psg_infer_save(c, g->saved, 0);
     psg_infer_random(c, g->random);
     return psg_infer_status(c);
 }
@@ -106,10 +106,15 @@ static struct attn attn_of(const struct psg_call *c)
 static void multihead_attention_forward(const struct psg_call *c)
 {
     struct attn a = attn_of(c);
-    if (c->n == 0)
-        return;
-    attn_forward(&a, c->out[0]);
-    op_set_done(c, false);
+    if (c->n > 0)
+        attn_forward(&a, c->out[0]);
+}
+
+static void multihead_attention_prepare(const struct psg_call *c)
+{
+    struct attn a = attn_of(c);
+    if (c->n > 0)
+        attn_prepare(&a, c->dout[0]);
 }
 
 static void multihead_attention_backward(const struct psg_call *c)
@@ -118,27 +123,17 @@ static void multihead_attention_backward(const struct psg_call *c)
     struct attn a = attn_of(c);
     if (c->n == 0)
         return;
-    attn_backward(&a, c->dout[0]);
-    op_set_done(c, true);
     for (int k = 0; k < 3; k++)
         if (g->n_qkv == 3 && op_wants_din(c, k))
             attn_input_grad(&a, k, 0, c->din[k]);
         else if (g->n_qkv == 1 && op_wants_din(c, 0))
             attn_input_grad(&a, k, k > 0, c->din[0]);
+    attn_mask_grad(&a);
 }
 
-/* roles of the parameters, once the inner gradients are there */
 static int roles_of(const struct psg_call *c, struct role *r)
 {
     struct attn a = attn_of(c);
-    if (c->n > 0 && !op_is_done(c)) {
-        struct psg_call again = *c;
-        again.din = NULL;
-        a.c = &again;
-        attn_backward(&a, c->dout[0]);
-        op_set_done(c, true);
-        a.c = c;
-    }
     return attn_roles(&a, c->dout[0], r);
 }
 
@@ -195,6 +190,7 @@ const struct psg_op layer_multihead_attention = {
     .geom_size = sizeof(struct attn_geom),
     .infer = multihead_attention_infer,
     .forward = multihead_attention_forward,
+    .prepare = multihead_attention_prepare,
     .backward = multihead_attention_backward,
     .grad_sample = multihead_attention_grad_sample,
     .norm_sample = multihead_attention_norm_sample,

@@ -116,9 +116,10 @@ static void declare_room(struct psg_infer *c, struct layer_geom *g)
         if (s->kind != SUB_FEED_FORWARD && s->attn.scratch_fixed > attn_fixed)
             attn_fixed = s->attn.scratch_fixed;
     }
+    g->at_dout = take(&saved, g->norm_first ? row : 0);
     g->random = random;
     g->scratch_rows = 4 * row + (row > wide ? row : wide) + 1;
-    psg_infer_save(c, saved, 1);
+    psg_infer_save(c, saved, 0);
     psg_infer_random(c, random);
     psg_infer_scratch(c, attn_fixed, g->scratch_rows + attn_scratch);
     role_declare_room(c, ROLE_DENSE, g->t, g->e, g->f);
@@ -224,6 +225,7 @@ static const char *const transformer_decoder_layer_inputs[] = {
         .geom_size = sizeof(struct layer_geom),                                            \
         .infer = NAME##_infer,                                                             \
         .forward = layer_forward,                                                          \
+        .prepare = layer_prepare,                                                          \
         .backward = layer_backward,                                                        \
         .grad_sample = layer_grad_sample,                                                  \
         .norm_sample = layer_norm_sample,                                                  \

@@ -29,12 +29,14 @@ struct layer_geom {
     bool norm_first, bias;
     int n_sub;
     struct sublayer sub[SUBLAYERS_MAX];
-    int w1, b1, w2, b2;   /* parameter numbers of the feed forward */
-    int64_t random;       /* per sample */
+    int w1, b1, w2, b2; /* parameter numbers of the feed forward */
+    int64_t at_dout;    /* norm_first: gradient of the first sublayer's output, in saved */
+    int64_t random;     /* per sample */
     int64_t scratch_rows; /* per sample, before the attention's */
 };
 
 void layer_forward(const struct psg_call *c);
+void layer_prepare(const struct psg_call *c);
 void layer_backward(const struct psg_call *c);
 void layer_grad_sample(const struct psg_call *c);
 void layer_norm_sample(const struct psg_call *c);

@@ -119,74 +119,100 @@ void layer_forward(const struct psg_call *c)
         else
             norm(&u, u.tmp, u.out);
     }
-    op_set_done(c, false);
 }
 
 /* ---- backward ---- */
-/* din = gradient of F's input, from dbranch; the memory's is added to din[1] */
-static void branch_bwd(const struct sub *u, psg_real *din)
+/* From dbranch: what the gradients of F's input and parameters are made of. */
+static void branch_prepare(const struct sub *u)
 {
     const struct layer_geom *g = u->g;
     const struct psg_backend *be = u->c->be;
+    if (u->s->kind != SUB_FEED_FORWARD) {
+        struct attn a = attn_of(u);
+        attn_prepare(&a, u->dbranch);
+        return;
+    }
+    dense_backward(be, u->rows, g->f, g->e, u->dbranch, u->c->param[g->w2], 0, u->dy);
+    drop(u, g->t * g->f, u->s->at_random_part, u->dy);
+    be->act_bwd(g->act, NULL, u->rows * g->f, u->y, u->fy, u->dy, u->dy);
+}
+
+/* din = gradient of F's input */
+static void branch_input_grad(const struct sub *u, psg_real *din)
+{
+    const struct layer_geom *g = u->g;
     if (u->s->kind == SUB_FEED_FORWARD) {
-        dense_backward(be, u->rows, g->f, g->e, u->dbranch, u->c->param[g->w2], 0, u->dy);
-        drop(u, g->t * g->f, u->s->at_random_part, u->dy);
-        be->act_bwd(g->act, NULL, u->rows * g->f, u->y, u->fy, u->dy, u->dy);
-        dense_backward(be, u->rows, g->e, g->f, u->dy, u->c->param[g->w1], 0, din);
+        dense_backward(u->c->be, u->rows, g->e, g->f, u->dy, u->c->param[g->w1], 0, din);
         return;
     }
     struct attn a = attn_of(u);
-    attn_backward(&a, u->dbranch);
     attn_input_grad(&a, 0, 0, din);
-    bool cross = u->s->kind == SUB_CROSS, memory = cross && op_wants_din(u->c, 1);
-    for (int k = 1; k < 3; k++) {
-        if (!cross)
-            attn_input_grad(&a, k, 1, din);
-        else if (memory)
-            attn_input_grad(&a, k, k == 2, u->c->din[1]);
-    }
+    for (int k = 1; k < 3 && u->s->kind == SUB_SELF; k++)
+        attn_input_grad(&a, k, 1, din);
 }
 
-/* dnext [N, T, E] holds the gradient of the sublayer's output and gets that of its input */
-static void sub_backward(const struct sub *u, const psg_real *dout)
+/* Everything that the parameters of a sublayer need; dout: gradient of its output. */
+static void sub_prepare(const struct sub *u, const psg_real *dout)
 {
     const struct layer_geom *g = u->g;
     const struct psg_backend *be = u->c->be;
     int64_t n = u->rows * g->e;
     if (g->norm_first) {
         op_copy(be, n, dout, u->dbranch);
-        drop(u, g->t * g->e, u->s->at_random, u->dbranch);
-        branch_bwd(u, u->dnorm);
-        norm_bwd(u, u->tmp, u->dx);
-        op_binary(be, PSG_ADD, n, dout, u->dx, u->dnext);
-        return;
+    } else {
+        op_copy(be, n, dout, u->dnorm);
+        norm_bwd(u, u->tmp, u->dbranch);
     }
-    op_copy(be, n, dout, u->dnorm);
-    norm_bwd(u, u->tmp, u->dx);
-    op_copy(be, n, u->dx, u->dbranch);
     drop(u, g->t * g->e, u->s->at_random, u->dbranch);
-    branch_bwd(u, u->tmp);
-    op_binary(be, PSG_ADD, n, u->dx, u->tmp, u->dnext);
+    branch_prepare(u);
+    if (g->norm_first)
+        branch_input_grad(u, u->dnorm);
 }
 
-static void all_gradients(const struct psg_call *c)
+/* dx [N, T, E]: gradient of the sublayer's input, after sub_prepare; dout as there, may be
+ * dx */
+static void sub_input_grad(const struct sub *u, const psg_real *dout, psg_real *dx)
+{
+    const struct psg_backend *be = u->c->be;
+    int64_t n = u->rows * u->g->e;
+    norm_bwd(u, u->tmp, u->dx);
+    if (u->g->norm_first) {
+        op_binary(be, PSG_ADD, n, dout, u->dx, dx);
+        return;
+    }
+    branch_input_grad(u, u->tmp);
+    op_binary(be, PSG_ADD, n, u->dx, u->tmp, dx);
+}
+
+void layer_prepare(const struct psg_call *c)
 {
     const struct layer_geom *g = c->geom;
     const psg_real *dout = c->dout[0];
-    for (int k = g->n_sub - 1; k >= 0; k--) {
+    for (int k = g->n_sub - 1; k >= 0 && c->n > 0; k--) {
         struct sub u = sub_of(c, k);
-        sub_backward(&u, dout);
+        sub_prepare(&u, dout);
+        if (k > 0)
+            sub_input_grad(&u, dout, u.dnext);
+        else if (g->norm_first)
+            op_copy(c->be, u.rows * g->e, dout, c->saved + c->n * g->at_dout);
         dout = u.dnext;
     }
-    if (op_wants_din(c, 0))
-        op_copy(c->be, c->n * g->t * g->e, dout, c->din[0]);
-    op_set_done(c, true);
 }
 
 void layer_backward(const struct psg_call *c)
 {
-    if (c->n > 0)
-        all_gradients(c);
+    const struct layer_geom *g = c->geom;
+    for (int k = 0; k < g->n_sub && c->n > 0; k++) {
+        struct sub u = sub_of(c, k);
+        if (u.s->kind == SUB_FEED_FORWARD)
+            continue;
+        struct attn a = attn_of(&u);
+        if (k == 0 && op_wants_din(c, 0))
+            sub_input_grad(&u, c->saved + c->n * g->at_dout, c->din[0]);
+        for (int part = 1; part < 3 && u.s->kind == SUB_CROSS && op_wants_din(c, 1); part++)
+            attn_input_grad(&a, part, part == 2, c->din[1]);
+        attn_mask_grad(&a);
+    }
 }
 
 /* ---- roles ---- */
@@ -216,11 +242,6 @@ static int roles_of(const struct psg_call *c, struct role *r)
 {
     const struct layer_geom *g = c->geom;
     int n = 0;
-    if (c->n > 0 && !op_is_done(c)) {
-        struct psg_call again = *c;
-        again.din = NULL;
-        all_gradients(&again);
-    }
     for (int k = 0; k < g->n_sub; k++) {
         struct sub u = sub_of(c, k);
         n += sub_roles(&u, r + n);
