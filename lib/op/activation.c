@@ -1,8 +1,9 @@
 /* Activations: y = f(x) element by element, any shape.
  *
- *   dx = dy * f'(x), with PyTorch's formulas and choices at kinks (psg/backend.h lists
- * them). Lowerings keep exp and its like away from arguments whose branch is not taken: a
- * product of zero and infinity in the gradient would be NaN. */
+ *   dx = dy * f'(x), with PyTorch's formulas and choices at kinks (listed in
+ *   psg/backend.h).
+ * Lowerings keep exp and its like away from arguments whose branch is not taken: a product
+ * of zero and infinity in the gradient would be NaN. */
 #include <math.h>
 
 #include "op/common.h"

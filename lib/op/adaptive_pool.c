@@ -2,9 +2,9 @@
  * size.
  *
  *   x [N, C, S...], y [N, C, n...]; window i of an axis is floor(i S / n) .. ceil((i + 1) S
- * / n). max sends the gradient to the first largest cell of the window (row-major). Where n
- * divides S the windows are even and the pooling kernels do it all; else windows are copied
- * out one after the other. */
+ *   / n). max sends the gradient to the first largest cell of the window (row-major).
+ * Where n divides S the windows are even and the pooling kernels do it all; else windows
+ * are copied out one after the other. */
 #include <string.h>
 
 #include "op/common.h"

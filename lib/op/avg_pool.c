@@ -2,8 +2,8 @@
  * d.
  *
  *   x [N, C, in...], y [N, C, out...]; padding counts as zeros. d is divisor_override, else
- * the number of the window's cells in the padded input (count_include_pad) or in the input.
- */
+ *   the number of the window's cells in the padded input (count_include_pad) or in the
+ *   input. */
 #include "op/ops.h"
 #include "op/pool.h"
 

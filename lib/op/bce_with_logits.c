@@ -1,6 +1,6 @@
-/* bce_with_logits: term = w ((1 - t) x + (1 + (v - 1) t) softplus(-x)), x the logit, t the
- * target in [0, 1], w weight, v pos_weight (each 1, or a number per class along the last
- * axis).
+/* bce_with_logits: term = w ((1 - t) x + (1 + (v - 1) t) softplus(-x)),
+ * x the logit, t the target in [0, 1], w weight, v pos_weight (each 1, or a number per class
+ * along the last axis).
  *
  *   d/dx = w ((1 - t) - (1 + (v - 1) t) (1 - sigmoid(x)))
  *   d/dt = w ((v - 1) softplus(-x) - x) */

@@ -3,8 +3,8 @@
  *   y[n, o, p] = bias[o] + sum_{c, k} weight[o, c, k] * xp[n, g(o) * Ci/G + c,
  *                                                         p * stride + k * dilation]
  *   x [N, Ci, in...], weight [Co, Ci/G, kernel...], y [N, Co, out...]; xp is x padded:
- * zeros, reflect, replicate or circular. padding "same" (stride 1): d * (k - 1) cells in
- * total, the smaller half in front.
+ *   zeros, reflect, replicate or circular. padding "same" (stride 1): d * (k - 1) cells in
+ *   total, the smaller half in front.
  *
  *   dweight[n, o, c, k] = sum_p dy[n, o, p] * xp[n, ...]
  *   dbias[n, o] = sum_p dy[n, o, p]

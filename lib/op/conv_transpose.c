@@ -1,8 +1,9 @@
 /* conv_transpose1d, 2d, 3d: the adjoint of a convolution in its input.
  *
- *   y[n, o, p] = bias[o] + sum over c, k and q with q * stride - padding + k * dilation = p
- * of x[n, c, q] weight[c, o', k] x [N, Ci, in...], weight [Ci, Co/G, kernel...], y [N, Co,
- * out...], out = (in - 1) stride - 2 padding + dilation (kernel - 1) + output_padding + 1
+ *   y[n, o, p] = bias[o] + sum_{c, k, q} x[n, c, q] weight[c, o', k],
+ *                the q with q * stride - padding + k * dilation = p
+ *   x [N, Ci, in...], weight [Ci, Co/G, kernel...], y [N, Co, out...],
+ *   out = (in - 1) stride - 2 padding + dilation (kernel - 1) + output_padding + 1
  *
  * With V the convolution from y's space to x's: y = V^T x, dx = V dy, and dweight is V's
  * weight gradient with dy as its input and x as its backprop. */

@@ -1,12 +1,14 @@
 /* cross_entropy and nll_loss (whose output holds log p already) of one sample: loss = -sum
  * over positions r and classes c of q[r, c] log p[r, c].
  *
- *   output [N, A, C, B] (C is class_dim, A and B the axes around it), log p = log_softmax
- * over C target int64 [N, A, B]: q[r, c] = valid_r ((1 - e) w_t [c = t] + e / C w_c) target
- * real  [N, A, C, B]: q[r, c] = w_c ((1 - e) target[r, c] + e / C) e label_smoothing, w
- * class weights (1), valid_r = (t != ignore_index) mean divides by sum_r valid_r w_t over
- * the sample's own positions (0 if there are none), or by A B for real targets. doutput =
- * dloss (p sum_c q - q); dtarget = -dloss w_c (1 - e) log p. */
+ *   output [N, A, C, B], C is class_dim, A and B the axes around it; log p = log_softmax
+ *   over C;
+ *   target int64 [N, A, B]: q[r, c] = valid_r ((1 - e) w_t [c = t] + e / C w_c)
+ *   target real  [N, A, C, B]: q[r, c] = w_c ((1 - e) target[r, c] + e / C)
+ *   e label_smoothing, w class weights (1), valid_r = (t != ignore_index)
+ *   mean divides by sum_r valid_r w_t over the sample's own positions (0 if there are
+ *   none), or by A B for real targets.
+ *   doutput = dloss (p sum_c q - q); dtarget = -dloss w_c (1 - e) log p. */
 #include "op/common.h"
 #include "op/ops.h"
 

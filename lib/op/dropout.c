@@ -1,7 +1,7 @@
 /* dropout: y = x * keep / (1 - p) while training, y = x otherwise.
  *
  *   keep[n, i] = (u[n, i] >= p), u the uniform numbers of this node: one mask for forward,
- * every rule and the lowering. p = 1 gives zeros. */
+ *   every rule and the lowering. p = 1 gives zeros. */
 #include "op/common.h"
 #include "op/ops.h"
 

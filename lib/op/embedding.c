@@ -1,8 +1,9 @@
 /* embedding: y[n, i..., D] = weight[id[n, i...], D].
  *
  *   id int64 [N, I...], weight [V, D]. The row padding_idx is used going forward and gets
- * no gradient. dweight[n, v] = sum over i with id[n, i] = v of dy[n, i] |dweight[n]|^2: ids
- * are merged first, so that only touched rows are ever formed. */
+ *   no gradient.
+ *   dweight[n, v] = sum over i with id[n, i] = v of dy[n, i]
+ *   |dweight[n]|^2: ids are merged first, so that only touched rows are ever formed. */
 #include "op/common.h"
 #include "op/ops.h"
 

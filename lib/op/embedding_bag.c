@@ -10,7 +10,7 @@
  * sum only). Each token's share of dy, dtok[n, i, D], is what the rules are made of:
  *   dweight[n, v] = sum over i with id_i = v of dtok[n, i], ds_i = m_i dy . weight[id_i]
  *   sum, mean: dtok = a_i dy with a_i the factor above; max: dy_d goes to the first
- * maximum. */
+ *   maximum. */
 #include <math.h>
 
 #include "op/common.h"

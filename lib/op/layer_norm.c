@@ -1,5 +1,5 @@
-/* layer_norm: y = xhat * weight + bias, xhat = (x - mean) / sqrt(var + eps) over the last
- * axes. rms_norm:   y = xhat * weight,        xhat = x / sqrt(mean(x^2) + eps).
+/* layer_norm: y = xhat * weight + bias, xhat = (x - mean) / sqrt(var + eps),
+ * rms_norm:   y = xhat * weight,        xhat = x / sqrt(mean(x^2) + eps), over the last axes.
  *
  *   x [N, R, D], weight, bias [D] (shape normalized_shape), var is biased.
  *   dweight[n] = sum_r dy[n, r] * xhat[n, r]; dbias[n] = sum_r dy[n, r]

@@ -1,5 +1,5 @@
-/* mean, sum over axes: y = scale * sum of x over `dims`, scale 1 or 1 / number of summed
- * cells. dx = scale * dy, repeated. */
+/* mean, sum over axes: y = scale * sum of x over `dims`, scale 1 or 1 / (number of
+ * summed cells). dx = scale * dy, repeated. */
 #include "op/common.h"
 #include "op/ops.h"
 

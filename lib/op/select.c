@@ -1,7 +1,7 @@
 /* select: y = x at one index of an axis, which vanishes. slice: y = indices start, start +
- * step,
- * ... < end of an axis. Dimension numbers count the batch; negative indices count from the
- * end. dx = dy at those cells, 0 elsewhere. */
+ * step, ... < end of an axis. Dimension numbers count the batch; negative indices count
+ * from the end.
+ * dx = dy at those cells, 0 elsewhere. */
 #include "op/common.h"
 #include "op/ops.h"
 

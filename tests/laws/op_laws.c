@@ -96,8 +96,7 @@ static bool law_backend(const struct law *l, const struct op_batch *batch, bool 
 }
 
 /* ---- law 3: a coordinate moves in every sample at once, and each sample answers for
- * itself
- * ---- */
+ * itself ---- */
 /* y[n] = sum over outputs of dout * out */
 static bool answers(const struct law *l, const struct op_batch *batch, double *y)
 {

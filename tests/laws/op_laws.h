@@ -4,10 +4,13 @@
  *   2 the backend gives what ref gives
  *   3 backward equals central differences of ref (in the float64 build)
  *   4 sample n of a batch gives what it gives alone; so row n of grad_sample is the
- * gradient of the batch {n} 5 norm_sample[n] is the squared norm of row n, clipped_sum(c)
- * the sum of c[n] row n, and a sample of weight 0 contributes nothing even if it is not
- * finite 6 forward and rules equal the lowering and its transforms, vmap(vjp(lower)) 7 all
- * of it for N = 0, 1, 2, 7 */
+ *   gradient of
+ *     the batch {n}
+ *   5 norm_sample[n] is the squared norm of row n, clipped_sum(c) the sum of c[n] row n,
+ *   and a
+ *     sample of weight 0 contributes nothing even if it is not finite
+ *   6 forward and rules equal the lowering and its transforms, vmap(vjp(lower))
+ *   7 all of it for N = 0, 1, 2, 7 */
 #ifndef LAWS_OP_LAWS_H
 #define LAWS_OP_LAWS_H
 
