@@ -1,7 +1,8 @@
 /* lora_linear: y = x weight^T + bias + (alpha / r) (drop(x) A^T) B^T (Hu et al. 2022).
  *
  *   x [N, ..., I], weight [O, I] and bias [O] as in linear (freeze them to train the
- *   adapter only), lora_A [r, I], lora_B [O, r] (starts at zero); T is the product of the leading axes.
+ *   adapter only), lora_A [r, I], lora_B [O, r] (starts at zero); T is the product of the
+ *   leading axes.
  *   With u = drop(x) A^T and s = alpha / r: dB[n] = s sum_t dy u, du = s dy B,
  *   dA[n] = sum_t du drop(x), dx = dy weight + drop(du A). */
 #include "op/attention.h"
