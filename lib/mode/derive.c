@@ -20,9 +20,9 @@ static void derive_freep(struct derived **dp)
 }
 
 /* Inputs: the node's inputs, its parameters, random numbers if it draws. Outputs: those of the
- * node's outputs that have a gradient. */
+ * node's outputs that have a gradient, or all of them. */
 static struct psg_graph *node_graph(const struct psg_plan *plan, const struct node *node,
-                                    struct psg_error *err)
+                                    bool training, bool all, struct psg_error *err)
 {
     const struct psg_program *p = plan->program;
     _cleanup_(psg_graph_freep) struct psg_graph *g = psg_graph_new();
@@ -40,9 +40,9 @@ static struct psg_graph *node_graph(const struct psg_plan *plan, const struct no
         param[r] = psg_graph_input(g, PSG_REAL, &p->params[node->param[r].param].info.shape);
     if (node->random > 0)
         random = psg_graph_input(g, PSG_REAL, &PSG_SHAPE(node->random));
-    int r = node_lower(p, node, g, in, param, random, true, out);
+    int r = node_lower(p, node, g, in, param, random, training, out);
     for (int j = 0; r == 0 && j < node->n_out; j++)
-        if (plan->tp.wants_grad[node->out[j]])
+        if (all || plan->tp.wants_grad[node->out[j]])
             psg_graph_output(g, out[j]);
     if (r == 0)
         r = psg_graph_check(g, err);
@@ -71,6 +71,41 @@ static void list_wrt(const struct psg_plan *plan, int i, bool inputs, struct der
     }
 }
 
+/* One graph over a tile: what the samples share is not batched. */
+static int derive_batch(const struct psg_plan *plan, const struct node *node,
+                        const struct psg_graph *one, struct derived *d, struct psg_error *err)
+{
+    int n = psg_graph_n_inputs(one);
+    _cleanup_free_ bool *batched = calloc((size_t)n + 1, sizeof *batched);
+    if (!batched)
+        return psg_fail(err, PSG_E_NOMEM, node->path, "out of memory");
+    for (int k = 0; k < n; k++)
+        batched[k] = k < node->n_in || k >= node->n_in + node->n_param;
+    _cleanup_(psg_graph_freep) struct psg_graph *many =
+        psg_graph_vmap(one, plan->tile, batched, err);
+    if (!many)
+        return err ? err->status : PSG_E_UNSUPPORTED;
+    d->graph = psg_graph_simplify(many, err);
+    return d->graph ? 0 : err ? err->status : PSG_E_UNSUPPORTED;
+}
+
+int derive_forward(const struct psg_plan *plan, int i, bool training, struct derived **dp,
+                   struct psg_error *err)
+{
+    const struct node *node = &plan->program->nodes[i];
+    _cleanup_(derive_freep) struct derived *d = calloc(1, sizeof *d);
+    if (!d)
+        return psg_fail(err, PSG_E_NOMEM, node->path, "out of memory");
+    _cleanup_(psg_graph_freep) struct psg_graph *one =
+        node_graph(plan, node, training, true, err);
+    if (!one)
+        return err ? err->status : PSG_E_UNSUPPORTED;
+    int r = derive_batch(plan, node, one, d, err);
+    if (r == 0)
+        *dp = steal(&d);
+    return r;
+}
+
 int derive_node(const struct psg_plan *plan, int i, bool inputs, struct derived **dp,
                 struct psg_error *err)
 {
@@ -78,27 +113,42 @@ int derive_node(const struct psg_plan *plan, int i, bool inputs, struct derived 
     size_t most = (size_t)(node->n_in + node->n_param) + 1;
     _cleanup_(derive_freep) struct derived *d = calloc(1, sizeof *d);
     _cleanup_free_ int *wrt = calloc(most, sizeof *wrt);
-    _cleanup_free_ bool *batched = calloc(most + 16, sizeof *batched);
-    if (!d || !wrt || !batched || !(d->of = calloc(most, sizeof(int))))
+    if (!d || !wrt || !(d->of = calloc(most, sizeof(int))))
         return psg_fail(err, PSG_E_NOMEM, node->path, "out of memory");
     list_wrt(plan, i, inputs, d, wrt);
-    _cleanup_(psg_graph_freep) struct psg_graph *one = node_graph(plan, node, err);
+    _cleanup_(psg_graph_freep) struct psg_graph *one = node_graph(plan, node, true, false, err);
     if (!one)
         return err ? err->status : PSG_E_UNSUPPORTED;
     _cleanup_(psg_graph_freep) struct psg_graph *vjp = psg_graph_vjp(one, wrt, d->n_wrt, err);
     if (!vjp)
         return err ? err->status : PSG_E_UNSUPPORTED;
-    for (int k = 0; k < psg_graph_n_inputs(vjp); k++)
-        batched[k] = k < node->n_in || k >= node->n_in + node->n_param;
-    _cleanup_(psg_graph_freep) struct psg_graph *many =
-        psg_graph_vmap(vjp, plan->tile, batched, err);
-    if (!many)
-        return err ? err->status : PSG_E_UNSUPPORTED;
-    d->graph = psg_graph_simplify(many, err);
-    if (!d->graph)
-        return err ? err->status : PSG_E_UNSUPPORTED;
-    *dp = steal(&d);
-    return 0;
+    int r = derive_batch(plan, node, vjp, d, err);
+    if (r == 0)
+        *dp = steal(&d);
+    return r;
+}
+
+/* What every derived rule begins with: inputs, parameters, random numbers; how many. */
+static int put_arguments(const struct node *node, const struct psg_call *call, const void **in)
+{
+    int k = 0;
+    for (int j = 0; j < node->n_in; j++)
+        in[k++] = call->in[j];
+    for (int r = 0; r < node->n_param; r++)
+        in[k++] = call->param[r];
+    if (node->random > 0)
+        in[k++] = call->random;
+    return k;
+}
+
+void derive_run_forward(struct worker *w, int i, struct psg_exec *exec,
+                        const struct psg_call *call)
+{
+    const struct node *node = &w->plan->program->nodes[i];
+    put_arguments(node, call, w->exec_in);
+    for (int j = 0; j < node->n_out; j++)
+        w->exec_out[j] = call->out[j];
+    psg_exec_run(exec, w->exec_in, w->exec_out);
 }
 
 void derive_run(struct worker *w, int i, const struct derived *d, struct psg_exec *exec,
@@ -108,13 +158,7 @@ void derive_run(struct worker *w, int i, const struct derived *d, struct psg_exe
     const struct node *node = &plan->program->nodes[i];
     const void **in = w->exec_in;
     void **out = w->exec_out;
-    int k = 0;
-    for (int j = 0; j < node->n_in; j++)
-        in[k++] = call->in[j];
-    for (int r = 0; r < node->n_param; r++)
-        in[k++] = call->param[r];
-    if (node->random > 0)
-        in[k++] = call->random;
+    int k = put_arguments(node, call, in);
     for (int j = 0; j < node->n_out; j++)
         if (plan->tp.wants_grad[node->out[j]])
             in[k++] = call->dout[j];

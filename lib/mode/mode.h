@@ -45,8 +45,9 @@ struct node_plan {
     bool zero_out[8];    /* output j has no consumer on the way: its gradient is zero */
     enum put *in_put;    /* [n_in] */
     int64_t *in_temp;    /* [n_in] place in the temp room, per sample, of a PUT_ADD */
-    /* rules that the op leaves out, or NULL */
-    struct derived *back, *rows;
+    /* rules that the op leaves out, or NULL; forward[1] while training, forward[0] NULL where
+     * that is the same */
+    struct derived *back, *rows, *forward[2];
 };
 
 /* Forward and backward for whole tiles: what tile.c compiles once and workers share. */
@@ -89,7 +90,7 @@ struct worker {
     int64_t **saved_i64;
     psg_real **random;
     const psg_real ***param;   /* [n_nodes][n_param], set by worker_set_params */
-    struct psg_exec **back, **rows; /* [n_nodes], derived rules or NULL entries */
+    struct psg_exec **back, **rows, **forward[2]; /* [n_nodes], derived rules or NULL entries */
     const void **exec_in;      /* room for one psg_exec_run */
     void **exec_out;
     const psg_real *params;    /* the flat vector of this call */
@@ -150,6 +151,11 @@ struct derived {
  * per-sample gradients of the trainable parameters. */
 int derive_node(const struct psg_plan *plan, int node, bool inputs, struct derived **dp,
                 struct psg_error *err);
+/* The lowering itself for a whole tile, for an op without forward. */
+int derive_forward(const struct psg_plan *plan, int node, bool training, struct derived **dp,
+                   struct psg_error *err);
+void derive_run_forward(struct worker *w, int node, struct psg_exec *exec,
+                        const struct psg_call *call);
 struct derived *derive_free(struct derived *d);
 /* Runs it; to[slot] or to[role] receives contiguous [tile, ...]. */
 void derive_run(struct worker *w, int node, const struct derived *d, struct psg_exec *exec,

@@ -114,6 +114,21 @@ static int compile_backward(struct psg_plan *plan, struct psg_error *err)
     return 0;
 }
 
+static int compile_forward(struct psg_plan *plan, struct psg_error *err)
+{
+    const struct psg_program *p = plan->program;
+    int r = 0;
+    for (int i = 0; r == 0 && i < p->n_nodes; i++) {
+        struct derived **forward = plan->tp.node[i].forward;
+        if (p->nodes[i].op->forward)
+            continue;
+        r = derive_forward(plan, i, true, &forward[1], err);
+        if (r == 0 && p->nodes[i].random > 0)
+            r = derive_forward(plan, i, false, &forward[0], err);
+    }
+    return r;
+}
+
 int tile_compile(struct psg_plan *plan, bool backward, struct psg_error *err)
 {
     const struct psg_program *p = plan->program;
@@ -133,7 +148,8 @@ int tile_compile(struct psg_plan *plan, bool backward, struct psg_error *err)
         if (node->scratch > tp->scratch)
             tp->scratch = node->scratch;
     }
-    return backward ? compile_backward(plan, err) : 0;
+    int r = compile_forward(plan, err);
+    return r || !backward ? r : compile_backward(plan, err);
 }
 
 void tile_destroy(struct psg_plan *plan)
@@ -144,6 +160,8 @@ void tile_destroy(struct psg_plan *plan)
         free(tp->node[i].in_temp);
         derive_free(tp->node[i].back);
         derive_free(tp->node[i].rows);
+        for (int k = 0; k < 2; k++)
+            derive_free(tp->node[i].forward[k]);
     }
     free(tp->node);
     free(tp->wants_grad);
@@ -177,9 +195,11 @@ static bool open_nodes(struct worker *w)
     w->random = worker_room(w, p->n_nodes, sizeof *w->random);
     w->back = worker_room(w, p->n_nodes, sizeof *w->back);
     w->rows = worker_room(w, p->n_nodes, sizeof *w->rows);
+    for (int k = 0; k < 2; k++)
+        w->forward[k] = worker_room(w, p->n_nodes, sizeof *w->forward[k]);
     w->param = worker_room(w, p->n_nodes, sizeof *w->param);
     if (!w->saved || !w->saved_i64 || !w->random || !w->back || !w->rows ||
-        !w->param)
+        !w->forward[0] || !w->forward[1] || !w->param)
         return false;
     for (int i = 0; i < p->n_nodes; i++) {
         const struct node *node = &p->nodes[i];
@@ -226,15 +246,20 @@ int tile_open(struct worker *w, struct psg_error *err)
         r = open_derived(w, tp->node[i].back, &w->back[i], err);
         if (r == 0)
             r = open_derived(w, tp->node[i].rows, &w->rows[i], err);
+        for (int k = 0; r == 0 && k < 2; k++)
+            r = open_derived(w, tp->node[i].forward[k], &w->forward[k][i], err);
     }
     return r;
 }
 
 void tile_close(struct worker *w)
 {
-    for (int i = 0; w->back && w->rows && i < w->plan->program->n_nodes; i++) {
+    bool open = w->back && w->rows && w->forward[0] && w->forward[1];
+    for (int i = 0; open && i < w->plan->program->n_nodes; i++) {
         psg_exec_free(w->back[i]);
         psg_exec_free(w->rows[i]);
+        for (int k = 0; k < 2; k++)
+            psg_exec_free(w->forward[k][i]);
     }
 }
 
@@ -268,7 +293,11 @@ void tile_forward(struct worker *w, int64_t n, bool training)
     for (int i = 0; i < p->n_nodes; i++) {
         struct tile_call tc;
         tile_call_init(w, i, n, training, &tc);
-        p->nodes[i].op->forward(&tc.call);
+        bool drawn = training || !w->forward[0][i];
+        if (p->nodes[i].op->forward)
+            p->nodes[i].op->forward(&tc.call);
+        else
+            derive_run_forward(w, i, w->forward[drawn][i], &tc.call);
     }
 }
 

@@ -39,10 +39,11 @@ static psg_value if_positive(struct psg_graph *g, psg_value x, psg_value pos, ps
     return psg_g_select(g, psg_g_binary(g, PSG_GT, x, num(g, 0)), pos, neg);
 }
 
-/* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)) */
+/* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)); both parts take the branch x <= 0 at 0, so that
+ * their derivatives add up to 1/2 there */
 static psg_value softplus1(struct psg_graph *g, psg_value x)
 {
-    psg_value tail = psg_g_exp(g, psg_g_neg(g, psg_g_unary(g, PSG_ABS, x)));
+    psg_value tail = psg_g_exp(g, if_positive(g, x, psg_g_neg(g, x), x));
     return psg_g_add(g, if_positive(g, x, x, num(g, 0)), psg_g_unary(g, PSG_LOG1P, tail));
 }
 

@@ -29,6 +29,11 @@ int psg_infer_status(const struct psg_infer *c)
     return c->state->status;
 }
 
+const struct psg_op *psg_infer_op(const struct psg_infer *c)
+{
+    return c->state->op;
+}
+
 bool psg_infer_has(const struct psg_infer *c, const char *name)
 {
     return attrs_find(c->state->attrs, name) != NULL;

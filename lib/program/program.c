@@ -42,6 +42,9 @@ struct psg_program *psg_program_free(struct psg_program *p)
     free(p->inputs);
     free(p->params);
     free(p->values);
+    for (int i = 0; i < p->n_kept; i++)
+        p->kept[i].destroy(p->kept[i].obj);
+    free(p->kept);
     free(p);
     return NULL;
 }
@@ -305,6 +308,19 @@ int psg_program_add(struct psg_program *p, const char *op, const char *path,
     if (!found)
         return psg_fail(err, PSG_E_INVALID, path, "unknown op %.64s", op);
     return psg_program_add_op(p, found, path, in, n_in, attrs, uses, n_uses, out, n_outp, err);
+}
+
+int psg_program_keep(struct psg_program *p, void *obj, void (*destroy)(void *obj),
+                     struct psg_error *err)
+{
+    struct kept *kept = grow(&p->kept, p->n_kept, sizeof *kept);
+    if (!kept) {
+        destroy(obj);
+        return no_memory(err, NULL);
+    }
+    *kept = (struct kept){ obj, destroy };
+    p->n_kept++;
+    return 0;
 }
 
 int psg_program_set_output(struct psg_program *p, psg_value v, struct psg_error *err)

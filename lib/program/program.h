@@ -44,9 +44,16 @@ struct param {
     struct psg_param_info info;
 };
 
+/* Something of the caller's that goes with the program. */
+struct kept {
+    void *obj;
+    void (*destroy)(void *obj);
+};
+
 struct psg_program {
     bool checked;
-    int n_values, n_inputs, n_nodes, n_params;
+    int n_values, n_inputs, n_nodes, n_params, n_kept;
+    struct kept *kept;
     struct value *values;
     struct input *inputs;
     struct node *nodes;

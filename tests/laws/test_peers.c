@@ -120,6 +120,23 @@ START_TEST(conv_padding_mode_in_samplers_and_norms)
 }
 END_TEST
 
+/* Smooth functions where their formulas have two branches: at 0, which padding makes common. */
+START_TEST(activations_at_zero)
+{
+    static const char *const acts[] = { "a softplus", "a logsigmoid", "a mish", "a silu",
+                                        "a gelu" };
+    for (size_t k = 0; k < sizeof acts / sizeof *acts; k++) {
+        struct fixture f;
+        open_net(&f, "4", LAYERS("i linear out_features=3 bias=false", acts[k],
+                                 "l linear out_features=3"));
+        memset(f.params, 0, 12 * sizeof *f.params);
+        for (int mode = 0; mode < PSG_MODE_COUNT; mode++)
+            check_rows(&f, (enum psg_mode)mode);
+        close_net(&f);
+    }
+}
+END_TEST
+
 START_TEST(padding_idx)
 {
     struct fixture f;
@@ -253,6 +270,7 @@ int main(void)
     TCase *tc = tcase_create("peers");
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, conv_padding_mode_in_samplers_and_norms);
+    tcase_add_test(tc, activations_at_zero);
     tcase_add_test(tc, padding_idx);
     tcase_add_test(tc, repeated_ids_in_a_bag);
     tcase_add_test(tc, bag_max);

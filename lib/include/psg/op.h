@@ -5,8 +5,8 @@
  * grad_sample, norm_sample, clipped_sum, lower, cases.
  *
  * Users can bring an op of their own: build a struct psg_op and give it to
- * psg_program_add_op(). Only infer, forward and lower are required; what is missing is derived
- * from the lowering by the transforms of psg/graph.h. */
+ * psg_program_add_op(). Only infer and lower are required; what is missing is derived from the
+ * lowering by the transforms of psg/graph.h. A layer written as formulas: psg/expr.h. */
 #ifndef PSG_OP_H
 #define PSG_OP_H
 
@@ -62,6 +62,8 @@ struct psg_infer {
     struct psg_infer_state *state;
 };
 
+/* The op whose infer runs: for one function that serves several ops. */
+PSG_API const struct psg_op *psg_infer_op(const struct psg_infer *c);
 PSG_API bool psg_infer_has(const struct psg_infer *c, const char *name);
 /* enum psg_attr_kind of the attribute as it was given; 0: it was not. */
 PSG_API unsigned psg_infer_kind(const struct psg_infer *c, const char *name);
@@ -168,7 +170,7 @@ struct psg_op {
     int n_in_min, n_in_max;
     size_t geom_size;
     int (*infer)(struct psg_infer *c);
-    void (*forward)(const struct psg_call *c);
+    void (*forward)(const struct psg_call *c);     /* NULL: from the lowering */
     /* NULL, or work that the rules share (the way back in time of a recurrent layer): runs
      * once after forward and before the rules, reads dout, writes saved */
     void (*prepare)(const struct psg_call *c);

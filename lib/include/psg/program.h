@@ -44,6 +44,10 @@ PSG_API int psg_program_add_op(struct psg_program *p, const struct psg_op *op,
                                const char *path, const psg_value *in, int n_in,
                                const struct psg_attrs *attrs, const struct psg_param_use *uses,
                                int n_uses, psg_value *out, int *n_outp, struct psg_error *err);
+/* Hands obj over: destroy(obj) is called after the program is gone (an op that only this program
+ * uses), also when this call fails. */
+PSG_API int psg_program_keep(struct psg_program *p, void *obj, void (*destroy)(void *obj),
+                             struct psg_error *err);
 /* What the model answers (logits, ...) and the per-sample loss (rank 0). */
 PSG_API int psg_program_set_output(struct psg_program *p, psg_value v, struct psg_error *err);
 PSG_API int psg_program_set_loss(struct psg_program *p, psg_value v, struct psg_error *err);
