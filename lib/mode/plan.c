@@ -137,6 +137,20 @@ static int copy_groups(struct psg_plan *plan, const struct psg_plan_options *o,
     return 0;
 }
 
+/* [n_lanes, size], every page touched, so that no batch takes more memory than another. */
+static psg_real *lanes_new(int n_lanes, int64_t size)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow((size_t)size, n_lanes * sizeof(psg_real), &bytes) ||
+        bytes > SIZE_MAX - 64)
+        return NULL;
+    bytes = (bytes + 64) / 64 * 64;
+    psg_real *sum = aligned_alloc(64, bytes);
+    if (sum)
+        memset(sum, 0, bytes);
+    return sum;
+}
+
 static int plan_fill(struct psg_plan *plan, const struct psg_plan_options *o,
                      struct psg_error *err)
 {
@@ -158,8 +172,7 @@ static int plan_fill(struct psg_plan *plan, const struct psg_plan_options *o,
         r = plan->vt->compile(plan, err);
     if (r)
         return r;
-    plan->lane_sum = calloc((size_t)plan->n_lanes * (size_t)p->trainable_size + 1,
-                            sizeof *plan->lane_sum);
+    plan->lane_sum = lanes_new(plan->n_lanes, p->trainable_size);
     plan->workers = calloc((size_t)plan->n_threads, sizeof *plan->workers);
     if (!plan->lane_sum || !plan->workers)
         return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");

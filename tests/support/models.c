@@ -40,6 +40,8 @@ static const char *const imdb_lstm[] = {
     "lstm lstm input_size=100 hidden_size=100", "mean mean dim=1,",
     "fc linear out_features=2", NULL
 };
+static const char *const wide[] = { "fc1 linear out_features=4096", "act relu",
+                                    "fc2 linear out_features=10", NULL };
 static const char *const transformer[] = {
     "emb embedding num_embeddings=1000 embedding_dim=128",
     "layer1 transformer_encoder_layer nhead=4 dim_feedforward=512 dropout=0 "
@@ -57,6 +59,7 @@ static const struct model models[] = {
     { "cifar_cnn", 605226, 10, "3x32x32", cifar_cnn },
     { "imdb_embedding", 160098, 2, "i64<10004:256", imdb_embedding },
     { "imdb_lstm", 1081402, 2, "i64<10004:256", imdb_lstm },
+    { "wide", 16822282, 10, "4096", wide },
     { "transformer", 525058, 2, "i64<1000:64", transformer },
 };
 
