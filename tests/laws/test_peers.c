@@ -226,6 +226,136 @@ START_TEST(groups_are_not_mixed)
 }
 END_TEST
 
+/* batch_first says where the batch axis of the data lies, and nothing else: records that lie
+ * [T, N, E] give the rows of the same records as [N, T, E], and those are right. */
+START_TEST(mha_batch_first)
+{
+    enum { T = 3, E = 4 };
+    struct fixture f;
+    double time_first[T * N * E];
+    open_net(&f, "3x4", LAYERS("a multihead_attention*3 num_heads=2 batch_first=false",
+                               "f flatten", "l linear out_features=3"));
+    int64_t p = psg_program_trainable_size(f.p);
+    psg_real *rows[2] = { calloc((size_t)(N * p), sizeof(psg_real)),
+                          calloc((size_t)(N * p), sizeof(psg_real)) };
+    for (int n = 0; n < N; n++)
+        for (int t = 0; t < T; t++)
+            memcpy(time_first + (t * N + n) * E, f.real + (n * T + t) * E, E * sizeof(double));
+    const struct psg_column plain = f.column[0];
+    const struct psg_column swapped = { .type = PSG_COL_F64, .data = time_first,
+                                        .stride = E * sizeof(double), .inner = E,
+                                        .outer_stride = N * E };
+    for (int mode = 0; mode < PSG_MODE_COUNT; mode++) {
+        double sq[2][N];
+        for (int k = 0; k < 2; k++) {
+            f.column[0] = k ? swapped : plain;
+            run(&f, (enum psg_mode)mode,
+                &(struct psg_grad_out){ .rows = rows[k], .sqnorm = sq[k] });
+        }
+        for (int64_t i = 0; i < N * p; i++)
+            ck_assert(rows[0][i] == rows[1][i]);
+        for (int n = 0; n < N; n++)
+            ck_assert(sq[0][n] == sq[1][n]);
+        check_rows(&f, (enum psg_mode)mode);
+    }
+    free(rows[0]);
+    free(rows[1]);
+    close_net(&f);
+}
+END_TEST
+
+/* ---- a backend that counts ---- */
+static struct work {
+    double conv, products; /* multiply-adds */
+} work;
+
+static double conv_work(const struct psg_conv *c, int64_t n)
+{
+    double per = (double)n * (double)c->out_channels * (double)(c->in_channels / c->groups);
+    for (int i = 0; i < c->win.rank; i++)
+        per *= (double)(c->win.kernel[i] * c->win.out[i]);
+    return per;
+}
+
+static void count_conv(const struct psg_conv *c, int64_t n, const psg_real *x,
+                       const psg_real *w, const psg_real *bias, psg_real *y, psg_real *scratch)
+{
+    work.conv += conv_work(c, n);
+    psg_backend_ref()->conv(c, n, x, w, bias, y, scratch);
+}
+
+static void count_conv_bwd_data(const struct psg_conv *c, int64_t n, const psg_real *dy,
+                                const psg_real *w, psg_real *dx, psg_real *scratch)
+{
+    work.conv += conv_work(c, n);
+    psg_backend_ref()->conv_bwd_data(c, n, dy, w, dx, scratch);
+}
+
+static void count_conv_bwd_weight(const struct psg_conv *c, int64_t n, const psg_real *x,
+                                  const psg_real *dy, psg_real *dw, int64_t stride,
+                                  psg_real *scratch)
+{
+    work.conv += conv_work(c, n);
+    psg_backend_ref()->conv_bwd_weight(c, n, x, dy, dw, stride, scratch);
+}
+
+static void count_gemm_batched(const struct psg_gemm *g, int64_t count, const psg_real *a,
+                               int64_t stride_a, const psg_real *b, int64_t stride_b,
+                               psg_real *c, int64_t stride_c)
+{
+    work.products += (double)count * (double)g->m * (double)g->n * (double)g->k;
+    psg_backend_ref()->gemm_batched(g, count, a, stride_a, b, stride_b, c, stride_c);
+}
+
+static void count_gemm(const struct psg_gemm *g, const psg_real *a, const psg_real *b,
+                       psg_real *c)
+{
+    count_gemm_batched(g, 1, a, 0, b, 0, c, 0);
+}
+
+/* Work of a clipped sum of N samples through a grouped convolution. */
+static struct work work_of(const char *conv, enum psg_mode mode)
+{
+    struct fixture f;
+    struct psg_backend counting = *psg_backend_ref();
+    counting.conv = count_conv;
+    counting.conv_bwd_data = count_conv_bwd_data;
+    counting.conv_bwd_weight = count_conv_bwd_weight;
+    counting.gemm = count_gemm;
+    counting.gemm_batched = count_gemm_batched;
+    open_net(&f, "8x4x4", LAYERS("a prelu num_parameters=8", conv, "m mean dim=2,3",
+                                 "l linear out_features=3"));
+    struct psg_plan_options o = { .mode = mode, .tile = N, .backend = &counting };
+    struct psg_plan *plan = NULL;
+    struct psg_error err = { 0 };
+    struct psg_records records = { .n = N, .column = f.column, .key = &f.key };
+    struct psg_sum_options all = { 0 };
+    psg_real *sum = calloc((size_t)psg_program_trainable_size(f.p) + 1, sizeof *sum);
+    ck_assert_msg(psg_plan_new(f.p, &o, &plan, &err) == 0, "%s: %s", err.place, err.text);
+    work = (struct work){ 0 };
+    ck_assert_int_eq(psg_clipped_sum(plan, f.params, &records, &all, sum, NULL, &err), 0);
+    struct work done = work;
+    psg_plan_free(plan);
+    free(sum);
+    close_net(&f);
+    return done;
+}
+
+/* With G groups a convolution has 1/G of the multiply-adds, in every pass of every mode. */
+START_TEST(groups_computed_g_times_over)
+{
+    for (int mode = 0; mode < PSG_MODE_COUNT; mode++) {
+        struct work one = work_of("c conv2d out_channels=8 kernel_size=3 padding=1", mode);
+        struct work four = work_of("c conv2d out_channels=8 kernel_size=3 padding=1 groups=4",
+                                   mode);
+        struct work head = work_of("c tanh", mode);
+        double whole = one.conv + one.products - head.products;
+        ck_assert_double_gt(whole, 0);
+        ck_assert_double_le(4 * (four.conv + four.products - head.products), whole);
+    }
+}
+END_TEST
+
 /* A clip schedule moves the bound and the noise together, and ghost takes part. */
 START_TEST(clip_schedules_in_ghost)
 {
@@ -277,7 +407,9 @@ int main(void)
     tcase_add_test(tc, broadcast_position_ids);
     tcase_add_test(tc, layer_norm_without_bias);
     tcase_add_test(tc, rnn_dropout_placement);
+    tcase_add_test(tc, mha_batch_first);
     tcase_add_test(tc, groups_are_not_mixed);
+    tcase_add_test(tc, groups_computed_g_times_over);
     tcase_add_test(tc, clip_schedules_in_ghost);
     suite_add_tcase(suite, tc);
     return suite_run(suite);
