@@ -355,6 +355,8 @@ static int run_and_commit(const struct op *op)
     int told = 99;
     problem_init(&p);
     int r = op->run();
+    if (r > 0 && !op->reads)
+        store_commit(store); /* what others have put into the batch would go on */
     if (r || op->reads)
         return r;
     r = store_on_commit(store, note, &told);
