@@ -353,6 +353,10 @@ int daemon_run(struct config *config, const struct daemon_source *source, struct
     bool clean = d->phase == PHASE_STOPPED && status == 0;
     if (!clean)
         _exit(status); /* workers may still run; recovery at the next start repairs */
+    if (http_server_busy(d->http)) {
+        log_notice(log, "stopped", LOG_INT("status", status));
+        _exit(status); /* all is settled; a file that does not end must not hold up the end */
+    }
     release(d);
     log_notice(log, "stopped", LOG_INT("status", status));
     config_free(d->config);

@@ -16,6 +16,7 @@
 
 #include "base/answer.h"
 #include "proto/dataset.h"
+#include "psg/shape.h"
 #include "store/store.h"
 
 struct datasets;
@@ -31,8 +32,27 @@ int datasets_open(struct datasets **datasetsp, struct store *store,
                   const struct datasets_config *config, char *text, size_t size);
 struct datasets *datasets_close(struct datasets *datasets); /* takes NULL, returns NULL */
 
-/* Reads all of the data once, on the calling thread. *createdp is false when the same
- * content is registered under the same id already (then nothing changes). */
+/* What is to be known of data before they are registered. */
+struct dataset_load {
+    struct dataset_spec spec; /* complete; its lists are those of the given one and `shape` */
+    int64_t shape[PSG_MAX_RANK];
+    int64_t n_train, n_test;
+    uint8_t sha256[32]; /* of the train split's content */
+};
+
+/* Checks the spec, reads all of the data once beneath root (datasets_root()) and digests them: from
+ * any thread, for as long as it takes. load holds pointers into itself and into spec: it must not
+ * be moved. 0 or ERROR_REFUSED. */
+int dataset_load(struct dataset_load *load, const struct dataset_spec *spec, int root,
+                 struct problem *p);
+
+/* Registers what was loaded. *createdp is false when the same content is registered under the
+ * same id already (then nothing changes). */
+int datasets_enter(struct datasets *datasets, const struct dataset_load *load,
+                   const char *actor, struct answer *answer, bool *createdp,
+                   struct problem *p); /* dataset_view */
+
+/* Both, on the calling thread. */
 int datasets_register(struct datasets *datasets, const struct dataset_spec *spec,
                       const char *actor, struct answer *answer, bool *createdp,
                       struct problem *p); /* dataset_view */

@@ -60,14 +60,15 @@ struct request {
     bool replied;
     bool has_body;
     unsigned status; /* of the answer */
-    bool waiting;   /* for a commit, then on_commit answers */
+    bool waiting;   /* for a commit or for work, then on_commit answers */
     bool suspended; /* inside libmicrohttpd */
     int commit_result;
+    struct work *work; /* see work.h */
     enum MHD_Result (*on_commit)(struct request *);
     struct answer answer; /* to be sent on commit, with this status and these headers */
     unsigned answer_status;
     bool replayed;
-    char location[64];
+    char location[96];
     uint64_t started_ns;
     char *body;
     size_t n_body, cap_body;

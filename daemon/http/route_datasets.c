@@ -1,33 +1,64 @@
 /* POST /datasets, GET /datasets, GET /datasets/{id} */
-#include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 
-#include "base/cleanup.h"
+#include "data/datasets.h"
 #include "http/reply.h"
 #include "http/route.h"
 #include "http/server.h"
-#include "data/datasets.h"
+#include "http/work.h"
+
+/* Reading and digesting may take minutes: it is done on a thread. */
+struct registration {
+    struct dataset_spec *spec;
+    int root;
+    struct dataset_load load;
+    struct problem p;
+    int r;
+};
+
+static void registration_run(void *arg)
+{
+    struct registration *g = arg;
+    g->r = dataset_load(&g->load, g->spec, g->root, &g->p);
+}
+
+static enum MHD_Result registration_answer(struct request *req, void *arg)
+{
+    struct registration *g = arg;
+    struct answer answer = { 0 };
+    char location[80] = "";
+    bool created = false;
+    if (g->r == 0)
+        g->r = datasets_enter(req->services->datasets, &g->load, req->who.owner, &answer,
+                              &created, &g->p);
+    if (g->r == 0)
+        snprintf(location, sizeof location, "/datasets/%s", g->spec->name);
+    return reply_change(req, g->r, created ? 201 : 200, &answer, location, &g->p);
+}
+
+static void registration_free(void *arg)
+{
+    struct registration *g = arg;
+    dataset_spec_free(g->spec);
+    free(g);
+}
 
 enum MHD_Result route_dataset_register(struct request *req)
 {
-    struct problem p;
-    struct answer answer = { 0 };
-    char location[64] = "";
-    bool created = false;
-    _cleanup_(dataset_spec_freep) struct dataset_spec *spec = NULL;
-    problem_init(&p);
-    if (dataset_spec_decode(&spec, req->body != NULL ? req->body : "", req->n_body, &p) != 0)
-        return reply_problem(req, &p, NULL);
-    int r = datasets_register(req->services->datasets, spec, req->who.owner, &answer, &created,
-                              &p);
-    if (r == 0) {
-        json_t *view = json_loadb(answer.text, answer.size, 0, NULL);
-        const char *id = json_string_value(json_object_get(view, "id"));
-        if (id != NULL)
-            snprintf(location, sizeof location, "/datasets/%s", id);
-        json_decref(view);
-    }
-    return reply_change(req, r, created ? 201 : 200, &answer, location, &p);
+    static const struct work_kind kind = { registration_run, registration_answer,
+                                           registration_free };
+    struct registration *g = calloc(1, sizeof *g);
+    if (g == NULL)
+        return reply_error(req, PROBLEM_OUT_OF_MEMORY, NULL);
+    problem_init(&g->p);
+    g->root = datasets_root(req->services->datasets);
+    if (dataset_spec_decode(&g->spec, req->body != NULL ? req->body : "", req->n_body, &g->p) ==
+        0)
+        return work_reply(req, &kind, g);
+    enum MHD_Result r = reply_problem(req, &g->p, NULL);
+    registration_free(g);
+    return r;
 }
 
 enum MHD_Result route_dataset_list(struct request *req)

@@ -50,6 +50,8 @@ struct http_server {
     struct endpoint endpoints[2]; /* TCP, Unix socket */
     int n_endpoints;
     struct sse_table streams;
+    struct work *works; /* see work.h */
+    int n_works;
     struct metrics metrics;
     struct bucket anonymous; /* rate of callers without a token */
     size_t body_bytes;       /* held by all requests together */
@@ -81,12 +83,20 @@ void http_server_stop(struct http_server *server, uint64_t grace_ms, void (*done
 /* After done, or a failed start; the loop has closed the handles. */
 struct http_server *http_server_free(struct http_server *server);
 
+/* Whether a thread is still at work for a request that nobody waits for any more. */
+bool http_server_busy(const struct http_server *server);
+
 bool server_is_draining(const struct http_server *server);
 
 /* The handler's answer has to wait until the open batch is durable: fn(req) is called to give
  * it, at once or from a later turn of the loop. When the commit fails the client gets a 500. */
 enum MHD_Result server_reply_on_commit(struct request *req,
                                        enum MHD_Result (*fn)(struct request *));
+
+/* Parks the connection until server_continue(); then fn gives the answer, or a 500 or 507 when r says
+ * that a commit has failed. */
+enum MHD_Result server_park(struct request *req, enum MHD_Result (*fn)(struct request *));
+void server_continue(struct request *req, int r);
 
 /* The endpoint that a connection belongs to has work. */
 void server_wake(struct http_server *server);
