@@ -9,10 +9,7 @@
 #include "job/internal.h"
 #include "ledger/ledger.h"
 
-/* Restarts without progress after which a job is held to be what brings the daemon down. */
-enum { CRASHES_MAX = 30, RETRY_MS = 1000 };
-
-static void try_end(struct active *a);
+enum { RETRY_MS = 1000 };
 
 void jobs_fail(struct jobs *jobs, int r)
 {
@@ -52,7 +49,7 @@ static void active_freep(struct active **ap)
     active_free(*ap);
 }
 
-static void active_remove(struct active *a)
+void jobs_remove_active(struct active *a)
 {
     struct jobs *jobs = a->jobs;
     struct active **at = &jobs->active;
@@ -65,25 +62,11 @@ static void active_remove(struct active *a)
     active_free(a);
 }
 
-static void retry_later(struct jobs *jobs);
-
 /* ---- files ---- */
 
 static int open_job_dir(struct jobs *jobs, const char *id)
 {
     return env_open_dir(jobs->env, jobs->dir, id);
-}
-
-void jobs_wipe(struct jobs *jobs, const char *id)
-{
-    int dir = jobs->env->open(jobs->env, jobs->dir, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    if (dir < 0)
-        return; /* it never started */
-    int r = run_wipe(jobs->env, dir);
-    close(dir);
-    if (r < 0)
-        log_event(jobs->log, LOG_LEVEL_WARNING, "wipe_failed", LOG_TEXT("job", id),
-                  LOG_TEXT("error", strerror(-r)));
 }
 
 /* ---- what the worker asks and tells; on the loop ---- */
@@ -176,141 +159,10 @@ static void on_end(void *arg, const struct run_result *result)
     a->run = NULL;
     a->ended = true;
     a->result = *result;
-    try_end(a);
+    jobs_try_end(a);
 }
 
 static const struct run_hooks hooks = { on_lease, on_event, on_end };
-
-/* ---- the end of an attempt ---- */
-
-static int add_artifact(struct active *a, const struct artifact_info *info, struct problem *p)
-{
-    static const struct {
-        const char *suffix, *type;
-    } types[] = { { ".json", "application/json" },
-                  { ".csv", "text/csv" },
-                  { ".safetensors", "application/octet-stream" } };
-    const char *type = "application/octet-stream", *dot = strrchr(info->name, '.');
-    for (size_t i = 0; dot && i < sizeof types / sizeof *types; i++)
-        if (strcmp(dot, types[i].suffix) == 0)
-            type = types[i].type;
-    sqlite3_stmt *stmt = store_prepare(
-        a->jobs->store, STORE_WRITER,
-        "INSERT OR REPLACE INTO artifacts(job, name, bytes, sha256, media_type, created_at)"
-        " VALUES(?1, ?2, ?3, ?4, ?5, ?6)");
-    if (stmt) {
-        sqlite3_bind_text(stmt, 1, a->row.id, -1, SQLITE_STATIC);
-        sqlite3_bind_text(stmt, 2, info->name, -1, SQLITE_STATIC);
-        sqlite3_bind_int64(stmt, 3, info->bytes);
-        sqlite3_bind_text(stmt, 4, info->sha256, -1, SQLITE_STATIC);
-        sqlite3_bind_text(stmt, 5, type, -1, SQLITE_STATIC);
-        sqlite3_bind_int64(stmt, 6, a->jobs->env->realtime_ms(a->jobs->env));
-    }
-    int r = store_run(a->jobs->store, stmt, p);
-    struct event event;
-    event_init(&event, EVENT_ARTIFACT);
-    event.artifact = (struct event_artifact){ info->name, info->bytes, info->sha256 };
-    return r ? r : stream_append(a->jobs->stream, a->row.id, &event, p);
-}
-
-static enum job_status status_after(struct active *a)
-{
-    const struct run_result *result = &a->result;
-    bool cancelling = a->row.status == JOB_STATUS_CANCELLING;
-    switch (result->end) {
-    case RUN_DONE: return JOB_STATUS_SUCCEEDED;
-    case RUN_CANCELLED: return JOB_STATUS_CANCELLED;
-    case RUN_DRAINED: return cancelling ? JOB_STATUS_CANCELLED : JOB_STATUS_QUEUED;
-    case RUN_FENCED: return JOB_STATUS_FAILED;
-    case RUN_FAILED: break;
-    }
-    if (cancelling)
-        return JOB_STATUS_CANCELLED;
-    a->row.failures++;
-    bool again = result->may_retry && a->row.failures < a->spec->max_attempts;
-    return again ? JOB_STATUS_QUEUED : JOB_STATUS_FAILED;
-}
-
-static enum job_reason reason_after(const struct active *a, enum job_status to)
-{
-    if (to == JOB_STATUS_CANCELLED)
-        return JOB_REASON_USER_CANCEL;
-    return a->result.reason ? a->result.reason : JOB_REASON_INTERNAL;
-}
-
-static int record_end(struct active *a, struct problem *p)
-{
-    struct jobs *jobs = a->jobs;
-    enum job_status to = status_after(a);
-    int r = 0;
-    /* a cancelled attempt may have drained: running is left through cancelling */
-    if (to == JOB_STATUS_CANCELLED && a->row.status == JOB_STATUS_RUNNING)
-        r = job_row_move(jobs->store, jobs->stream, &a->row, JOB_STATUS_CANCELLING,
-                         JOB_REASON_USER_CANCEL, NULL, p);
-    for (int i = 0; i < a->n_artifacts && to == JOB_STATUS_SUCCEEDED && r == 0; i++)
-        r = add_artifact(a, &a->artifact[i], p);
-    if (r == 0 && a->charged && job_status_terminal(to))
-        r = ledger_settle(jobs->store, a->row.id, a->row.attempt, a->result.done, NULL, p);
-    if (r > ERROR_REFUSED)
-        r = ERROR_LEDGER; /* the account of a running job cannot be missing or another's */
-    if (r == 0)
-        r = job_row_move(jobs->store, jobs->stream, &a->row, to, reason_after(a, to), NULL, p);
-    return r;
-}
-
-static void end_committed(void *arg, int r)
-{
-    struct active *a = arg;
-    struct jobs *jobs = a->jobs;
-    if (r < 0)
-        return;
-    if (r > 0) {
-        retry_later(jobs);
-        return;
-    }
-    if (job_status_terminal(a->row.status))
-        jobs_wipe(jobs, a->row.id);
-    else if (!queue_add(jobs, &a->row))
-        jobs_fail(jobs, ERROR_INTERNAL); /* recovery at the next start brings it back */
-    log_event(jobs->log, LOG_LEVEL_INFO, "job_end", LOG_TEXT("job", a->row.id),
-              LOG_TEXT("status", job_status_name(a->row.status)),
-              LOG_TEXT("reason", job_reason_name(a->row.reason)));
-    active_remove(a);
-    jobs_schedule(jobs);
-    if (jobs->draining && !jobs->active && jobs->drained) {
-        void (*drained)(void *arg) = steal(&jobs->drained);
-        drained(jobs->drained_arg);
-    }
-}
-
-/* The row as the store has it: what a failed change has left in memory is forgotten. */
-static int reload(struct active *a, struct problem *p)
-{
-    struct job_row row;
-    int r = job_row_find(a->jobs->store, STORE_WRITER, a->row.id, NULL, &row, p);
-    if (r)
-        return r;
-    job_row_clear(&a->row);
-    a->row = row;
-    return 0;
-}
-
-static void try_end(struct active *a)
-{
-    struct problem p;
-    problem_init(&p);
-    int r = reload(a, &p);
-    if (r == 0)
-        r = store_begin(a->jobs->store, &p);
-    if (r == 0)
-        r = store_end(a->jobs->store, record_end(a, &p), &p);
-    if (r == 0)
-        r = store_on_commit(a->jobs->store, end_committed, a);
-    if (r < 0)
-        jobs_fail(a->jobs, r);
-    else if (r > 0)
-        retry_later(a->jobs);
-}
 
 /* ---- starting ---- */
 
@@ -416,8 +268,8 @@ static void start_committed(void *arg, int r)
     if (r > 0) { /* still queued */
         if (!queue_add(jobs, &a->row))
             jobs_fail(jobs, ERROR_INTERNAL);
-        active_remove(a);
-        retry_later(jobs);
+        jobs_remove_active(a);
+        jobs_retry_later(jobs);
         return;
     }
     if (a->stop == RUN_GO)
@@ -437,7 +289,7 @@ static void start_committed(void *arg, int r)
                                               : JOB_REASON_OOM,
         .may_retry = true,
     };
-    try_end(a);
+    jobs_try_end(a);
 }
 
 /* A queued job that can no longer be planned: its dataset or its model is not what it was. */
@@ -489,7 +341,7 @@ static bool start_one(struct jobs *jobs, const char *id)
         return false;
     }
     if (r > 0 && is_passing(&p)) {
-        retry_later(jobs);
+        jobs_retry_later(jobs);
         return false;
     }
     if (r > 0 && p.code != PROBLEM_STATE_CONFLICT) {
@@ -498,7 +350,7 @@ static bool start_one(struct jobs *jobs, const char *id)
         if (r < 0)
             jobs_fail(jobs, r);
         if (r > 0 && is_passing(&q)) {
-            retry_later(jobs);
+            jobs_retry_later(jobs);
             return false;
         }
         jobs_wipe(jobs, id);
@@ -544,101 +396,15 @@ static void on_timer(uv_timer_t *timer)
     for (struct active *a = jobs->active, *next; a; a = next) {
         next = a->next;
         if (a->ended)
-            try_end(a);
+            jobs_try_end(a);
     }
     jobs_schedule(jobs);
 }
 
-static void retry_later(struct jobs *jobs)
+void jobs_retry_later(struct jobs *jobs)
 {
     if (jobs->executor && !uv_is_active((uv_handle_t *)&jobs->timer))
         uv_timer_start(&jobs->timer, on_timer, RETRY_MS, 0);
-}
-
-/* ---- recovery ---- */
-
-static int recover_one(struct jobs *jobs, struct job_row *row, struct problem *p)
-{
-    struct ledger_account account;
-    bool crashes = ++row->failures > CRASHES_MAX;
-    bool ends = row->status == JOB_STATUS_CANCELLING || crashes;
-    int r = 0;
-    if (ends) {
-        r = ledger_account(jobs->store, STORE_WRITER, row->id, &account, p);
-        if (r == 0)
-            r = ledger_settle(jobs->store, row->id, account.attempt, account.leased, NULL, p);
-        r = r == LEDGER_E_UNKNOWN ? 0 : r;
-    }
-    if (r)
-        return r > ERROR_REFUSED ? ERROR_LEDGER : r;
-    enum job_status to = row->status == JOB_STATUS_CANCELLING ? JOB_STATUS_CANCELLED
-                         : crashes                            ? JOB_STATUS_FAILED
-                                                              : JOB_STATUS_QUEUED;
-    enum job_reason reason = to == JOB_STATUS_CANCELLED ? JOB_REASON_USER_CANCEL
-                             : to == JOB_STATUS_FAILED  ? JOB_REASON_WORKER_CRASH
-                                                        : JOB_REASON_SERVER_RESTART;
-    return job_row_move(jobs->store, jobs->stream, row, to, reason, NULL, p);
-}
-
-/* One row with this status after num, if there is one. */
-static int next_with_status(struct jobs *jobs, enum job_status status, int64_t num,
-                            struct job_row *row, bool *foundp, struct problem *p)
-{
-    sqlite3_stmt *stmt = store_prepare(
-        jobs->store, STORE_WRITER,
-        "SELECT " JOB_COLUMNS " FROM jobs WHERE status = ?1 AND num > ?2 ORDER BY num LIMIT 1");
-    if (!stmt)
-        return store_prepare_error(jobs->store, p);
-    sqlite3_bind_int(stmt, 1, (int)status);
-    sqlite3_bind_int64(stmt, 2, num);
-    int rc = sqlite3_step(stmt);
-    *foundp = rc == SQLITE_ROW;
-    int r = *foundp ? job_row_read(stmt, row, p) : store_result(jobs->store, rc, p);
-    store_done(stmt);
-    return r;
-}
-
-static int recover_status(struct jobs *jobs, enum job_status status, struct problem *p)
-{
-    bool found = true;
-    int r = 0;
-    for (int64_t num = 0; r == 0 && found;) {
-        _cleanup_(job_row_clear) struct job_row row = { 0 };
-        r = next_with_status(jobs, status, num, &row, &found, p);
-        if (r || !found)
-            break;
-        num = row.num;
-        r = store_begin(jobs->store, p);
-        if (r == 0)
-            r = store_end(jobs->store, recover_one(jobs, &row, p), p);
-        if (r == 0 && job_status_terminal(row.status))
-            jobs_wipe(jobs, row.id);
-    }
-    return r;
-}
-
-static int fill_queue(struct jobs *jobs, struct problem *p)
-{
-    bool found = true;
-    int r = 0;
-    for (int64_t num = 0; r == 0 && found;) {
-        _cleanup_(job_row_clear) struct job_row row = { 0 };
-        r = next_with_status(jobs, JOB_STATUS_QUEUED, num, &row, &found, p);
-        if (r == 0 && found && !queue_add(jobs, &row))
-            r = error_nomem(p);
-        num = row.num;
-    }
-    return r;
-}
-
-int jobs_recover(struct jobs *jobs, struct problem *p)
-{
-    int r = recover_status(jobs, JOB_STATUS_RUNNING, p);
-    if (r == 0)
-        r = recover_status(jobs, JOB_STATUS_CANCELLING, p);
-    if (r == 0)
-        r = store_commit(jobs->store);
-    return r ? r : fill_queue(jobs, p);
 }
 
 void jobs_abort_all(struct jobs *jobs)
@@ -647,6 +413,6 @@ void jobs_abort_all(struct jobs *jobs)
         struct active *a = jobs->active;
         if (a->run)
             run_abort(a->run);
-        active_remove(a);
+        jobs_remove_active(a);
     }
 }

@@ -79,13 +79,28 @@ void jobs_schedule(struct jobs *jobs);
 struct active *jobs_find_active(const struct jobs *jobs, const char *id);
 /* After the commit of a cancellation. */
 void jobs_stop_active(struct jobs *jobs, const char *id);
-/* Brings back what a crash interrupted; fills the line. */
-int jobs_recover(struct jobs *jobs, struct problem *p);
 /* A fatal error, told once. */
 void jobs_fail(struct jobs *jobs, int r);
+/* Tries again in a second what the disk or memory had no room for. */
+void jobs_retry_later(struct jobs *jobs);
+void jobs_remove_active(struct active *a); /* frees it */
+void jobs_abort_all(struct jobs *jobs);
+
+/* ---- end.c ---- */
+/* Writes down how an attempt has ended; tried again later when there is no room for it. */
+void jobs_try_end(struct active *a);
+
+/* ---- recover.c ---- */
+/* Brings back what a crash interrupted, sweeps, fills the line. */
+int jobs_recover(struct jobs *jobs, struct problem *p);
+
+/* ---- files.c ---- */
 /* Removes secret and checkpoints of a job that has ended. */
 void jobs_wipe(struct jobs *jobs, const char *id);
-void jobs_abort_all(struct jobs *jobs);
+/* Removes a deleted job's folder. */
+void jobs_remove_files(struct jobs *jobs, const char *id);
+/* Does both for what a crash has kept from being removed. 0 or an error of the store. */
+int jobs_sweep(struct jobs *jobs, struct problem *p);
 
 /* ---- view.c ---- */
 int jobs_answer_row(struct jobs *jobs, enum store_side side, const struct job_row *row,

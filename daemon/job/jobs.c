@@ -1,6 +1,5 @@
 #include "job/jobs.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -416,29 +415,11 @@ int jobs_cancel(struct jobs *jobs, const char *id, const char *viewer, struct an
 
 /* ---- delete ---- */
 
-static void remove_files(struct jobs *jobs, const char *id)
-{
-    int dir = jobs->env->open(jobs->env, jobs->dir, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    if (dir < 0)
-        return;
-    DIR *d = fdopendir(dir);
-    if (!d) {
-        close(dir);
-        return;
-    }
-    run_wipe(jobs->env, dir);
-    for (struct dirent *e; (e = readdir(d));)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            jobs->env->unlink(jobs->env, dir, e->d_name);
-    closedir(d);
-    unlinkat(jobs->dir, id, AT_REMOVEDIR);
-}
-
 static void delete_committed(void *arg, int r)
 {
     struct stopping *s = arg;
     if (r == 0)
-        remove_files(s->jobs, s->id);
+        jobs_remove_files(s->jobs, s->id);
     free(s);
 }
 

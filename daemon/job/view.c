@@ -395,6 +395,8 @@ static void plan_fill(const struct job_spec *spec, const struct plan *plan,
         warning[view->n_warnings++].code = WARNING_NOT_AMPLIFIED;
     if (!plan->is_private)
         warning[view->n_warnings++].code = WARNING_NON_PRIVATE;
+    if (dataset->spec->test_split != SPLIT_PUBLIC && dataset->n_test > 0)
+        warning[view->n_warnings++].code = WARNING_EVAL_SKIPPED;
     *copy = *spec;
     view->spec = copy;
 }
