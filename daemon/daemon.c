@@ -18,6 +18,7 @@
 #include "http/auth.h"
 #include "http/server.h"
 #include "job/jobs.h"
+#include "psg/blas.h"
 #include "store/loop.h"
 #include "store/store.h"
 #include "stream/stream.h"
@@ -291,6 +292,11 @@ static void announce(struct daemon *d)
 static int start(struct daemon *d)
 {
     char why[WHY_MAX] = "";
+    struct psg_error err;
+    if (psg_blas_check(cores_of(d->config), &err) < 0) {
+        complain(d, "blas", err.text); /* its results could not be relied on */
+        return -1;
+    }
     if (open_state(d, why) != 0 || open_core(d, why) != 0) {
         complain(d, "state", why);
         return -1;

@@ -1,52 +1,30 @@
 #include "run/artifact.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "proto/text.h"
 #include "psg/formats.h"
 
-static int save_text(const struct run_spec *spec, const char *name, const char *text, size_t n,
-                     struct artifact_info *info)
+static int save(const struct run_spec *spec, const char *name, const void *data, size_t n,
+                struct artifact_info *info)
 {
     unsigned char sha[32];
-    int r = env_write_file(spec->env, spec->dir, name, text, n, 0640);
+    int r = env_write_file(spec->env, spec->dir, name, data, n, 0640);
     if (r < 0)
         return r;
-    crypto_hash_sha256(sha, (const unsigned char *)text, n);
+    crypto_hash_sha256(sha, data, n);
     *info = (struct artifact_info){ .name = name, .bytes = (int64_t)n };
     sodium_bin2hex(info->sha256, sizeof info->sha256, sha, sizeof sha);
     return 0;
 }
 
 /* ---- model ---- */
-
-static int digest_file(const struct run_spec *spec, struct artifact_info *info)
-{
-    int fd = spec->env->open(spec->env, spec->dir, info->name, O_RDONLY | O_NOFOLLOW, 0);
-    if (fd < 0)
-        return fd;
-    crypto_hash_sha256_state h;
-    unsigned char buf[65536], sha[32];
-    ssize_t got;
-    crypto_hash_sha256_init(&h);
-    while ((got = read(fd, buf, sizeof buf)) > 0) {
-        crypto_hash_sha256_update(&h, buf, (unsigned long long)got);
-        info->bytes += got;
-    }
-    int r = got < 0 ? -errno : 0;
-    close(fd);
-    crypto_hash_sha256_final(&h, sha);
-    sodium_bin2hex(info->sha256, sizeof info->sha256, sha, sizeof sha);
-    return r;
-}
 
 int artifact_model(const struct run_spec *spec, struct psg_trainer *trainer,
                    struct artifact_info *info)
@@ -62,15 +40,12 @@ int artifact_model(const struct run_spec *spec, struct psg_trainer *trainer,
         item[i].array = psg_array_of_real(&p->shape, params + p->offset);
     }
     const struct psg_safetensors_meta meta[] = { { "format", "pt" }, { "dpsgd_job", spec->id } };
-    char path[64];
+    _cleanup_free_ void *bytes = NULL;
+    size_t size = 0;
     struct psg_error err;
-    *info = (struct artifact_info){ .name = "model.safetensors" };
-    snprintf(path, sizeof path, "/proc/self/fd/%d/%s", spec->dir, info->name);
-    errno = 0;
-    if (psg_safetensors_write(path, item, (size_t)n, meta, 2, &err) < 0)
-        return err.status == PSG_E_NOMEM ? -ENOMEM : errno == ENOSPC ? -ENOSPC : -EIO;
-    int r = env_sync_dir(spec->env, spec->dir);
-    return r ? r : digest_file(spec, info);
+    if (psg_safetensors_pack(item, (size_t)n, meta, 2, &bytes, &size, &err) < 0)
+        return err.status == PSG_E_NOMEM ? -ENOMEM : -EINVAL;
+    return save(spec, "model.safetensors", bytes, size, info);
 }
 
 /* ---- texts ---- */
@@ -86,7 +61,7 @@ static int close_text(const struct run_spec *spec, FILE *out, char **textp, cons
 {
     bool failed = ferror(out) != 0;
     failed |= fclose(out) != 0;
-    int r = failed ? -ENOMEM : save_text(spec, name, *textp, *np, info);
+    int r = failed ? -ENOMEM : save(spec, name, *textp, *np, info);
     free(*textp);
     return r;
 }
@@ -166,5 +141,5 @@ int artifact_privacy(const struct run_spec *spec, double epsilon, struct artifac
 
 int artifact_job(const struct run_spec *spec, struct artifact_info *info)
 {
-    return save_text(spec, "job.json", spec->json, strlen(spec->json), info);
+    return save(spec, "job.json", spec->json, strlen(spec->json), info);
 }

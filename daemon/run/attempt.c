@@ -156,6 +156,8 @@ static bool open_all(struct attempt *a)
         warn(a, WARNING_NON_PRIVATE);
     else if (!a->spec->poisson_sampling)
         warn(a, WARNING_NOT_AMPLIFIED);
+    if (a->spec->dataset->test_split != SPLIT_PUBLIC && a->data->part[DATA_TEST].n > 0)
+        warn(a, WARNING_EVAL_SKIPPED);
     a->start_ns = a->checkpoint_ns = now_ns(a);
     return true;
 }

@@ -61,7 +61,7 @@ struct run_port {
     /* Asks for steps [from, to) and waits until the lease is durable. LATER: no room on the
      * disk; ask again after a while. */
     enum run_lease (*lease)(struct run_port *port, int64_t from, int64_t to);
-    /* Copies the event and sends it on; a step event may be dropped when many are waiting. */
+    /* Copies the event and sends it on; waits while many are on their way. */
     void (*event)(struct run_port *port, const struct event *event);
     enum run_stop (*stop)(struct run_port *port);
     /* Sleeps at most this long; returns early when asked to stop. */

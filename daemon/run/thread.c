@@ -8,7 +8,7 @@
 #include "base/cleanup.h"
 #include "run/run.h"
 
-enum { STEPS_WAITING_MAX = 64, TEXT_MAX = 160 };
+enum { EVENTS_WAITING_MAX = 64, TEXT_MAX = 160, NOMEM_MS = 100 };
 
 enum message_kind { MESSAGE_LEASE, MESSAGE_EVENT, MESSAGE_END };
 
@@ -41,7 +41,7 @@ struct run {
     bool answered, aborted;
     enum run_lease answer;
     enum run_stop stop;
-    int steps_waiting;
+    int events_waiting; /* that the loop has not taken yet */
     struct message end; /* its room is there whatever happens to memory */
     struct message lease;
 };
@@ -96,29 +96,49 @@ static void keep_texts(struct message *m)
     }
 }
 
-/* An event that cannot be kept is lost like one that was thinned out; artifacts are told once
- * more by the files themselves, so waiting for memory is right for them. */
+static struct timespec deadline(int64_t ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t ns = until.tv_nsec + ms % 1000 * 1000000;
+    until.tv_sec += (time_t)(ms / 1000 + ns / 1000000000);
+    until.tv_nsec = (long)(ns % 1000000000);
+    return until;
+}
+
+/* A message for an event; waits for memory. NULL: the run is being aborted. With the lock. */
+static struct message *message_new(struct run *run)
+{
+    struct message *m;
+    while (!(m = calloc(1, sizeof *m)) && !run->aborted) {
+        struct timespec until = deadline(NOMEM_MS);
+        pthread_cond_timedwait(&run->cond, &run->executor->lock, &until);
+    }
+    return m;
+}
+
+/* No event is lost: a worker that is faster than the log waits for it, and one that finds no
+ * memory waits for that. Only a process that ends in failure forgets them, with the run. */
 static void port_event(struct run_port *port, const struct event *event)
 {
     struct run *run = (struct run *)port;
-    struct message *m;
-    while (!(m = calloc(1, sizeof *m)) && event->type == EVENT_ARTIFACT)
-        port->wait(port, 100);
-    if (!m)
-        return;
-    m->kind = MESSAGE_EVENT;
-    m->event = *event;
-    keep_texts(m);
     pthread_mutex_lock(&run->executor->lock);
-    bool drop = event->type == EVENT_STEP && run->steps_waiting >= STEPS_WAITING_MAX;
-    if (!drop) {
-        run->steps_waiting += event->type == EVENT_STEP;
+    struct message *m = message_new(run);
+    while (run->events_waiting >= EVENTS_WAITING_MAX && !run->aborted)
+        pthread_cond_wait(&run->cond, &run->executor->lock);
+    if (run->aborted) {
+        free(m);
+        m = NULL;
+    }
+    if (m) {
+        m->kind = MESSAGE_EVENT;
+        m->event = *event;
+        keep_texts(m);
+        run->events_waiting++;
         push(run, m);
         uv_async_send(&run->executor->async);
     }
     pthread_mutex_unlock(&run->executor->lock);
-    if (drop)
-        free(m);
 }
 
 static enum run_stop port_stop(struct run_port *port)
@@ -133,11 +153,7 @@ static enum run_stop port_stop(struct run_port *port)
 static void port_wait(struct run_port *port, int64_t ms)
 {
     struct run *run = (struct run *)port;
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    int64_t ns = until.tv_nsec + ms % 1000 * 1000000;
-    until.tv_sec += (time_t)(ms / 1000 + ns / 1000000000);
-    until.tv_nsec = (long)(ns % 1000000000);
+    struct timespec until = deadline(ms);
     pthread_mutex_lock(&run->executor->lock);
     while (run->stop == RUN_GO &&
            pthread_cond_timedwait(&run->cond, &run->executor->lock, &until) == 0)
@@ -184,8 +200,8 @@ static void receive(uv_async_t *async)
     struct message *m = steal(&ex->first);
     ex->last = &ex->first;
     for (struct message *i = m; i; i = i->next)
-        if (i->kind == MESSAGE_EVENT && i->event.type == EVENT_STEP)
-            i->run->steps_waiting--;
+        if (i->kind == MESSAGE_EVENT && i->run->events_waiting-- == EVENTS_WAITING_MAX)
+            pthread_cond_broadcast(&i->run->cond);
     pthread_mutex_unlock(&ex->lock);
     while (m) {
         struct message *next = m->next;

@@ -263,26 +263,74 @@ static int write_file(const char *path, const struct text *header,
     return 0;
 }
 
-int psg_safetensors_write(const char *path, const struct psg_safetensors_item *item,
-                          size_t n_items, const struct psg_safetensors_meta *meta,
-                          size_t n_meta, struct psg_error *err)
+/* What a file is made of, in its order. */
+struct layout {
+    const struct psg_safetensors_item **items;
+    const struct psg_safetensors_meta **metas;
+    struct text header;
+};
+
+static void layout_fini(struct layout *l)
+{
+    free(l->items);
+    free(l->metas);
+    text_fini(&l->header);
+}
+
+static int layout_make(struct layout *l, const char *path,
+                       const struct psg_safetensors_item *item, size_t n_items,
+                       const struct psg_safetensors_meta *meta, size_t n_meta,
+                       struct psg_error *err)
 {
     int r = check_items(path, item, n_items, meta, n_meta, err);
     if (r)
         return r;
-    _cleanup_free_ const struct psg_safetensors_item **items =
-        calloc(n_items + 1, sizeof items[0]);
-    _cleanup_free_ const struct psg_safetensors_meta **metas =
-        calloc(n_meta + 1, sizeof metas[0]);
-    if (!items || !metas)
+    l->items = calloc(n_items + 1, sizeof l->items[0]);
+    l->metas = calloc(n_meta + 1, sizeof l->metas[0]);
+    if (!l->items || !l->metas)
         return psg_fail(err, PSG_E_NOMEM, path, "out of memory");
     for (size_t i = 0; i < n_items; i++)
-        items[i] = &item[i];
+        l->items[i] = &item[i];
     for (size_t i = 0; i < n_meta; i++)
-        metas[i] = &meta[i];
-    qsort(items, n_items, sizeof items[0], by_layout);
-    qsort(metas, n_meta, sizeof metas[0], by_key);
-    _cleanup_(text_fini) struct text header = { 0 };
-    r = header_make(&header, path, items, n_items, metas, n_meta, err);
-    return r ? r : write_file(path, &header, items, n_items, err);
+        l->metas[i] = &meta[i];
+    qsort(l->items, n_items, sizeof l->items[0], by_layout);
+    qsort(l->metas, n_meta, sizeof l->metas[0], by_key);
+    return header_make(&l->header, path, l->items, n_items, l->metas, n_meta, err);
+}
+
+int psg_safetensors_write(const char *path, const struct psg_safetensors_item *item,
+                          size_t n_items, const struct psg_safetensors_meta *meta,
+                          size_t n_meta, struct psg_error *err)
+{
+    _cleanup_(layout_fini) struct layout l = { 0 };
+    int r = layout_make(&l, path, item, n_items, meta, n_meta, err);
+    return r ? r : write_file(path, &l.header, l.items, n_items, err);
+}
+
+int psg_safetensors_pack(const struct psg_safetensors_item *item, size_t n_items,
+                         const struct psg_safetensors_meta *meta, size_t n_meta,
+                         void **bytesp, size_t *sizep, struct psg_error *err)
+{
+    _cleanup_(layout_fini) struct layout l = { 0 };
+    int r = layout_make(&l, "safetensors", item, n_items, meta, n_meta, err);
+    if (r)
+        return r;
+    size_t size = l.header.size; /* header_make has checked that the sum fits */
+    for (size_t i = 0; i < n_items; i++)
+        size += (size_t)format_array_bytes(item[i].array.dtype, &item[i].array.shape);
+    char *at = malloc(size);
+    if (!at)
+        return psg_fail(err, PSG_E_NOMEM, "safetensors", "out of memory");
+    *bytesp = at;
+    *sizep = size;
+    memcpy(at, l.header.p, l.header.size);
+    at += l.header.size;
+    for (size_t i = 0; i < n_items; i++) {
+        const struct psg_array *array = &l.items[i]->array;
+        size_t n = (size_t)format_array_bytes(array->dtype, &array->shape);
+        if (n > 0)
+            memcpy(at, array->data, n);
+        at += n;
+    }
+    return 0;
 }

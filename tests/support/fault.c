@@ -29,6 +29,7 @@ static struct {
     enum fault_mode mode;
     uint64_t n, count, random, asked;
     int64_t clock_ms;
+    bool files_only; /* SQLite's operations do not count */
     struct fault_file *files[FAULT_FILES];
     bool unsynced[FAULT_FDS];
     struct env env;
@@ -58,6 +59,11 @@ uint64_t fault_count(void)
 bool fault_hit(void)
 {
     return fault.count >= fault.n && fault.mode != FAULT_NONE;
+}
+
+void fault_files_only(bool yes)
+{
+    fault.files_only = yes;
 }
 
 void fault_clock(int64_t add_ms)
@@ -115,7 +121,7 @@ static void power_cut(void)
 }
 
 /* true: this operation fails */
-static bool tick(bool is_write)
+static bool env_tick(bool is_write)
 {
     pthread_mutex_lock(&fault.lock);
     fault.count++;
@@ -129,6 +135,11 @@ static bool tick(bool is_write)
 }
 
 /* ---- SQLite's file layer ---- */
+
+static bool tick(bool is_write)
+{
+    return !fault.files_only && env_tick(is_write);
+}
 
 static void forget(struct fault_file *f)
 {
@@ -341,7 +352,7 @@ static ssize_t fault_write(const struct env *env, int fd, const void *buf, size_
     (void)env;
     if (fd < FAULT_FDS)
         fault.unsynced[fd] = true;
-    if (tick(true))
+    if (env_tick(true))
         return fault.mode == FAULT_FULL ? -ENOSPC : -EIO;
     return env_system()->write(env_system(), fd, buf, n);
 }
@@ -349,7 +360,7 @@ static ssize_t fault_write(const struct env *env, int fd, const void *buf, size_
 static int fault_fsync(const struct env *env, int fd)
 {
     (void)env;
-    if (tick(false))
+    if (env_tick(false))
         return -EIO;
     if (fd < FAULT_FDS)
         fault.unsynced[fd] = false;
@@ -359,13 +370,13 @@ static int fault_fsync(const struct env *env, int fd)
 static int fault_rename(const struct env *env, int dir, const char *from, const char *to)
 {
     (void)env;
-    return tick(false) ? -EIO : env_system()->rename(env_system(), dir, from, to);
+    return env_tick(false) ? -EIO : env_system()->rename(env_system(), dir, from, to);
 }
 
 static int fault_unlink(const struct env *env, int dir, const char *name)
 {
     (void)env;
-    return tick(false) ? -EIO : env_system()->unlink(env_system(), dir, name);
+    return env_tick(false) ? -EIO : env_system()->unlink(env_system(), dir, name);
 }
 
 const struct env *fault_env(void)

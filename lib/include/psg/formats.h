@@ -151,6 +151,11 @@ PSG_API int psg_safetensors_write(const char *path, const struct psg_safetensors
                                   size_t n_items, const struct psg_safetensors_meta *meta,
                                   size_t n_meta, struct psg_error *err);
 
+/* The bytes of such a file in memory, malloc'ed, for callers that write files in their own way. */
+PSG_API int psg_safetensors_pack(const struct psg_safetensors_item *item, size_t n_items,
+                                 const struct psg_safetensors_meta *meta, size_t n_meta,
+                                 void **bytesp, size_t *sizep, struct psg_error *err);
+
 #ifdef __cplusplus
 }
 #endif
