@@ -1,5 +1,7 @@
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -63,6 +65,15 @@ static bool file_exists(const char *name)
     char file[256];
     snprintf(file, sizeof file, "%s/jobs/%s/%s", path, id, name);
     return access(file, F_OK) == 0;
+}
+
+static const char *const left_over[] = { "secret",           "secret.tmp",   "checkpoint-0",
+                                         "checkpoint-1.tmp", "checkpoint-1", "metrics.csv.tmp" };
+
+static void check_swept(void)
+{
+    for (size_t i = 0; i < sizeof left_over / sizeof *left_over; i++)
+        ck_assert_msg(!file_exists(left_over[i]), "%s is still there", left_over[i]);
 }
 
 static void submit(const char *text)
@@ -362,6 +373,171 @@ START_TEST(a_failing_operation_ends_in_an_answer_or_a_fatal_error)
 }
 END_TEST
 
+/* Only files of the job: the database goes on. A checkpoint that fails is passed over, an artifact
+ * that fails costs an attempt: the job ends as if nothing had happened. */
+START_TEST(a_failing_file_costs_an_attempt_at_most)
+{
+    size_t n_model;
+    char *want = uninterrupted(&n_model);
+    const char *all = getenv("DPSGD_SWEEP_STRIDE");
+    uint64_t stride = all ? strtoull(all, NULL, 10) : 3; /* a file is written in four operations */
+    bool hit = true;
+    int n_warned = 0, n_attempts = 0;
+    fault_files_only(true);
+    for (uint64_t n = 2; hit; n += stride) {
+        fresh(1);
+        fault_arm(FAULT_ONCE, n, n);
+        submit(spec);
+        finish_and_compare(want, n_model);
+        hit = fault_hit();
+        n_warned += world_count_events(&w, id, "checkpoint_failed");
+        n_attempts += world_count_events(&w, id, "\"to\":\"running\"") - 1;
+        fault_arm(FAULT_NONE, 0, 0);
+        world_close(&w);
+        open_world(1); /* what could not be removed then is removed now */
+        check_swept();
+        world_close(&w);
+    }
+    fault_files_only(false);
+    /* write, sync, rename of 11 and of 4, and their folder's sync */
+    ck_assert_int_ge(n_warned, 3 * 11 / (int)stride);
+    ck_assert_int_ge(n_attempts, 3 * 4 / (int)stride);
+    free(want);
+}
+END_TEST
+
+START_TEST(a_job_without_a_folder_costs_nothing)
+{
+    fresh(1);
+    fault_files_only(true);
+    fault_arm(FAULT_ONCE, 1, 1);
+    submit(spec);
+    ck_assert(world_run(&w, id));
+    ck_assert_int_eq(world_status(&w, id), JOB_STATUS_FAILED);
+    struct ledger_account a = account();
+    ck_assert(a.settled && a.leased == 0);
+    verify();
+    fault_files_only(false);
+    world_close(&w);
+}
+END_TEST
+
+START_TEST(a_full_disk_for_files_ends_the_job_with_that_reason)
+{
+    fresh(1);
+    fault_files_only(true);
+    fault_arm(FAULT_FULL, 1, 1);
+    submit(spec);
+    ck_assert(world_run(&w, id));
+    ck_assert_int_eq(world_status(&w, id), JOB_STATUS_FAILED);
+    ck_assert_int_ge(world_count_events(&w, id, "\"disk_full\""), 1);
+    struct ledger_account a = account();
+    ck_assert(a.settled && a.leased == 12); /* they were run, and may have left */
+    ck_assert(!file_exists("model.safetensors"));
+    verify();
+    fault_arm(FAULT_NONE, 0, 0);
+    fault_files_only(false);
+    world_close(&w);
+}
+END_TEST
+
+/* ---- left over ---- */
+
+static void plant(const char *folder, const char *name)
+{
+    char file[256];
+    snprintf(file, sizeof file, "%s/jobs/%s", path, folder);
+    mkdir(file, 0700);
+    snprintf(file, sizeof file, "%s/jobs/%s/%s", path, folder, name);
+    FILE *f = fopen(file, "w");
+    ck_assert_ptr_nonnull(f);
+    fputs("left over", f);
+    fclose(f);
+}
+
+START_TEST(what_a_crash_has_left_is_swept_at_the_next_start)
+{
+    static const char unknown[] = "job_00000000000000000000000000";
+    char ended[JOBS_ID_SIZE], file[256];
+    fresh(1);
+    submit(spec);
+    ck_assert(world_run(&w, id));
+    memcpy(ended, id, sizeof ended);
+    world_close(&w);
+    open_world(0);
+    submit(spec);
+    ck_assert_int_eq(store_commit(w.store), 0);
+    world_close(&w);
+    for (size_t i = 0; i < sizeof left_over / sizeof *left_over; i++) {
+        plant(ended, left_over[i]);
+        plant(unknown, left_over[i]);
+        plant(id, left_over[i]);
+    }
+    plant(unknown, "model.safetensors");
+    plant("lost+found", "secret");
+    open_world(0);
+    ck_assert(file_exists("secret") && file_exists("checkpoint-0")); /* a waiting job's */
+    memcpy(id, ended, sizeof id);
+    check_swept();
+    ck_assert(file_exists("model.safetensors"));
+    snprintf(file, sizeof file, "%s/jobs/%s", path, unknown);
+    ck_assert_int_ne(access(file, F_OK), 0);
+    snprintf(file, sizeof file, "%s/jobs/lost+found/secret", path);
+    ck_assert_int_eq(access(file, F_OK), 0);
+    world_close(&w);
+}
+END_TEST
+
+/* ---- events ---- */
+
+START_TEST(a_slow_log_loses_no_step)
+{
+    enum { STEPS = 500 };
+    static const char fast[] =
+        "{\"dataset\": \"d\", \"seed\": 7, \"model\": {\"layers\": [{\"op\": \"flatten\"},"
+        "   {\"op\": \"linear\", \"in_features\": 64, \"out_features\": 10}]},"
+        " \"loss\": \"cross_entropy\", \"optimizer\": {\"type\": \"sgd\"},"
+        " \"privacy\": {\"noise_multiplier\": 50, \"max_grad_norm\": 1},"
+        " \"train\": {\"batch_size\": 2, \"steps\": 500}}";
+    strcpy(path, tmpdir_new());
+    ck_assert(world_open(&w, path, env_system(), 1)); /* real clock: long leases */
+    ck_assert_int_eq(world_add_digits(&w, "d"), 0);
+    submit(fast);
+    while (!job_status_terminal(world_status(&w, id))) {
+        uv_run(&w.loop, UV_RUN_ONCE);
+        usleep(5000); /* the worker runs ahead */
+    }
+    ck_assert_int_eq(world_count_events(&w, id, "\"event\":\"step\""), STEPS);
+    world_close(&w);
+}
+END_TEST
+
+START_TEST(a_private_test_split_is_not_looked_at)
+{
+    static const char dataset[] = "{\"name\": \"v\", \"format\": \"csv\","
+                                  " \"files\": {\"train\": \"a.csv\", \"test\": \"b.csv\"},"
+                                  " \"inputs\": {\"kind\": \"features\"}, \"classes\": 2,"
+                                  " \"test_split\": \"private\","
+                                  " \"budget\": {\"epsilon\": 8, \"delta\": 1e-5}}";
+    static const char job[] =
+        "{\"dataset\": \"v\", \"model\": {\"layers\": ["
+        "   {\"op\": \"linear\", \"in_features\": 2, \"out_features\": 2}]},"
+        " \"loss\": \"cross_entropy\", \"optimizer\": {\"type\": \"sgd\"},"
+        " \"privacy\": {\"noise_multiplier\": 4, \"max_grad_norm\": 1},"
+        " \"train\": {\"batch_size\": 4, \"steps\": 4, \"eval_every\": 1}}";
+    fresh(1);
+    world_add_files(&w, dataset);
+    submit(job);
+    ck_assert(world_run(&w, id));
+    ck_assert_int_eq(world_status(&w, id), JOB_STATUS_SUCCEEDED);
+    ck_assert_int_eq(world_count_events(&w, id, "\"eval_skipped\""), 1);
+    ck_assert_int_eq(world_count_events(&w, id, "\"event\":\"eval\""), 0);
+    ck_assert_int_eq(account().leased, 4);
+    verify();
+    world_close(&w);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("jobs");
@@ -377,6 +553,12 @@ int main(void)
     tcase_add_test(tc, a_job_over_the_budget_is_refused_and_leaves_nothing);
     tcase_add_test(tc, the_same_content_has_one_budget);
     tcase_add_test(tc, a_failing_operation_ends_in_an_answer_or_a_fatal_error);
+    tcase_add_test(tc, a_failing_file_costs_an_attempt_at_most);
+    tcase_add_test(tc, a_job_without_a_folder_costs_nothing);
+    tcase_add_test(tc, a_full_disk_for_files_ends_the_job_with_that_reason);
+    tcase_add_test(tc, what_a_crash_has_left_is_swept_at_the_next_start);
+    tcase_add_test(tc, a_slow_log_loses_no_step);
+    tcase_add_test(tc, a_private_test_split_is_not_looked_at);
     suite_add_tcase(suite, tc);
     return suite_run(suite);
 }

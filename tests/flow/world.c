@@ -18,7 +18,7 @@ static void on_fatal(void *arg, int r)
 static bool open_modules(struct world *w, int max_running)
 {
     char text[256], path[256];
-    struct datasets_config data = { .root_dir = -1 };
+    struct datasets_config data = { .root_dir = w->state_dir };
     struct jobs_config config = { .cores = 2, .max_running = max_running };
     snprintf(path, sizeof path, "%s/dpsgd.db", w->path);
     if (store_open(&w->store, w->env, path, text, sizeof text))
@@ -102,6 +102,25 @@ int world_check_events(struct world *w, const char *id)
     return stream_read(w->stream, id, 0, 1000000, see_number, &last);
 }
 
+struct counting {
+    const char *part;
+    int n;
+};
+
+static bool see_part(void *arg, const struct stream_event *e)
+{
+    struct counting *counting = arg;
+    counting->n += strstr(e->data, counting->part) != NULL;
+    return true;
+}
+
+int world_count_events(struct world *w, const char *id, const char *part)
+{
+    struct counting counting = { part, 0 };
+    stream_read(w->stream, id, 0, 1000000, see_part, &counting);
+    return counting.n;
+}
+
 char *world_model(struct world *w, const char *id, size_t *np)
 {
     struct jobs_file file;
@@ -133,6 +152,32 @@ int world_add_digits(struct world *w, const char *name)
     int r = datasets_register(w->datasets, spec, "root", NULL, &created, &p);
     dataset_spec_free(spec);
     return r ? r : store_commit(w->store);
+}
+
+static void put_csv(const struct world *w, const char *name, int n)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", w->path, name);
+    FILE *f = fopen(path, "w");
+    ck_assert_ptr_nonnull(f);
+    for (int i = 0; i < n; i++)
+        fprintf(f, "%d,%d,%d\n", i, 3 * i % 7, i % 2);
+    fclose(f);
+}
+
+void world_add_files(struct world *w, const char *text)
+{
+    struct dataset_spec *spec = NULL;
+    struct problem p;
+    bool created;
+    put_csv(w, "a.csv", 40);
+    put_csv(w, "b.csv", 10);
+    int r = dataset_spec_decode(&spec, text, strlen(text), &p);
+    if (r == 0)
+        r = datasets_register(w->datasets, spec, "root", NULL, &created, &p);
+    ck_assert_msg(r == 0, "%s %s %s", p.title, p.errors[0].pointer, p.errors[0].message);
+    dataset_spec_free(spec);
+    ck_assert_int_eq(store_commit(w->store), 0);
 }
 
 int world_submit(struct world *w, const char *text, const char *key, char *id,

@@ -33,6 +33,9 @@ void world_drain(struct world *w);
 
 /* Registers the digits as public data with a budget, so that a seed is allowed. */
 int world_add_digits(struct world *w, const char *name);
+/* Registers a dataset whose files are a.csv and b.csv: two columns and a label, in the world's
+ * folder. */
+void world_add_files(struct world *w, const char *spec);
 /* Submits a small job; id[JOBS_ID_SIZE]. Answers what jobs_submit does. */
 int world_submit(struct world *w, const char *spec, const char *key, char *id,
                  struct problem *p);
@@ -42,6 +45,8 @@ enum job_status world_status(struct world *w, const char *id);
 int64_t world_steps(struct world *w, const char *id);
 /* Asserts that events are numbered 1, 2, ... and answers how many there are. */
 int world_check_events(struct world *w, const char *id);
+/* Events whose text has this part. */
+int world_count_events(struct world *w, const char *id, const char *part);
 /* The bytes of the tensors of the job's model; malloc'ed. */
 char *world_model(struct world *w, const char *id, size_t *np);
 

@@ -168,6 +168,34 @@ START_TEST(what_never_ends_does_not_hold_up_the_end)
 }
 END_TEST
 
+/* A running job that has not come to a place where it can stop. */
+START_TEST(a_drain_is_alive_and_not_ready)
+{
+    static const char job[] =
+        "{\"dataset\":\"held\",\"model\":{\"layers\":[{\"op\":\"flatten\"},"
+        "{\"op\":\"linear\",\"out_features\":10}]},\"loss\":\"cross_entropy\","
+        "\"optimizer\":{\"type\":\"sgd\"},\"privacy\":null,"
+        "\"train\":{\"batch_size\":32,\"steps\":10}}";
+    fixture_end(&f, SIGTERM);
+    fixture_stop(&f);
+    start("[Datasets]\nEmbedded=no\n");
+    let_go(); /* the registration need not wait */
+    expect(post("held"), "HTTP/1.1 201", "Location: /datasets/held\r\n");
+    wait_begun();
+    http_expect(&f, "POST", "/jobs", job, 201);
+    wait_begun(); /* the job reads its data */
+    http_expect(&f, "GET", "/readyz", NULL, 200);
+    kill(f.pid, SIGTERM);
+    WAIT_UNTIL(fixture_logged(&f, "event=draining"));
+    http_expect(&f, "GET", "/livez", NULL, 200);
+    http_expect(&f, "GET", "/readyz", NULL, 503);
+    http_expect(&f, "POST", "/jobs", job, 503);
+    let_go();
+    int status = fixture_end(&f, SIGTERM);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("http_work");
@@ -178,6 +206,7 @@ int main(void)
     tcase_add_test(tc, a_client_that_leaves_is_no_matter);
     tcase_add_test(tc, what_is_under_way_is_finished_in_a_drain);
     tcase_add_test(tc, what_never_ends_does_not_hold_up_the_end);
+    tcase_add_test(tc, a_drain_is_alive_and_not_ready);
     suite_add_tcase(suite, tc);
     return suite_run(suite);
 }
