@@ -11,6 +11,7 @@
 
 static const char *const format_names[] = { "", "idx", "npy", "csv", "embedded", NULL };
 static const char *const kind_names[] = { "", "image", "features", "tokens", NULL };
+static const char *const column_kind_names[] = { "", "features", "tokens", "lengths", NULL };
 static const char *const dtype_names[] = { "", "f32", "f64", "u8", "i32", "i64", NULL };
 static const char *const telemetry_names[] = { "", "private", "raw", "none", NULL };
 static const char *const unit_names[] = { "", "record", NULL };
@@ -102,7 +103,45 @@ static const struct proto_field inputs_fields[] = {
       .item_max = 1e9 },
     { PROTO_AT(dataset_inputs, vocabulary), .kind = PROTO_INT, .flags = PROTO_REQUIRED,
       .tags = K(TOKENS), .min = 1, .max = 1e9 },
+    { PROTO_AT(dataset_inputs, record_axis), .kind = PROTO_INT, .max = 11 },
 };
+
+static const struct proto_field column_fields[] = {
+    { PROTO_AT(dataset_column, name), .kind = PROTO_STRING,
+      .flags = PROTO_REQUIRED | PROTO_NAME },
+    { PROTO_AT(dataset_column, kind), .kind = PROTO_ENUM, .flags = PROTO_DEFAULT,
+      .def = DATASET_COLUMN_FEATURES, .names = column_kind_names },
+    { PROTO_AT(dataset_column, train), PATH },
+    { PROTO_AT(dataset_column, test), PATH },
+    { PROTO_LIST(dataset_column, columns), .kind = PROTO_INTS, .max = 4096, .item_max = 1e6 },
+    { PROTO_LIST(dataset_column, shape), .kind = PROTO_INTS, .max = 8, .item_min = 1,
+      .item_max = 1e9 },
+    { PROTO_AT(dataset_column, vocabulary), .kind = PROTO_INT, .flags = PROTO_REQUIRED,
+      .tags = 1u << DATASET_COLUMN_TOKENS, .min = 1, .max = 1e9 },
+    { PROTO_AT(dataset_column, record_axis), .kind = PROTO_INT, .max = 11 },
+};
+
+static void column_check(struct proto_decoder *d, void *message)
+{
+    const struct dataset_column *c = message;
+    if (strcmp(c->name, "input") == 0 || strcmp(c->name, "target") == 0)
+        proto_fail_member(d, "name", ITEM_INVALID_VALUE, "is the name of another column");
+    if (c->train && !path_is_relative(c->train))
+        proto_fail_member(d, "train", ITEM_INVALID_VALUE,
+                          "must be a relative path without '.' and '..'");
+    if (c->test && !path_is_relative(c->test))
+        proto_fail_member(d, "test", ITEM_INVALID_VALUE,
+                          "must be a relative path without '.' and '..'");
+    if (c->kind == DATASET_COLUMN_LENGTHS && c->n_shape)
+        proto_fail_member(d, "shape", ITEM_NOT_APPLICABLE, "a length is one number");
+}
+
+static const struct proto_message column_message = { .name = "DatasetColumn",
+                                                     .size = sizeof(struct dataset_column),
+                                                     .fields = column_fields,
+                                                     .n_fields = PROTO_COUNT(column_fields),
+                                                     .tag = "kind",
+                                                     .check = column_check };
 
 static const struct proto_message inputs_message = { .name = "DatasetInputs",
                                                      .size = sizeof(struct dataset_inputs),
@@ -135,6 +174,8 @@ static const struct proto_field spec_fields[] = {
     { PROTO_AT(dataset_spec, csv), .kind = PROTO_EMBED, .tags = F(CSV),
       .message = &csv_message },
     { PROTO_AT(dataset_spec, inputs), .kind = PROTO_EMBED, .message = &inputs_message },
+    { PROTO_LIST(dataset_spec, columns), .kind = PROTO_OBJECTS, .tags = F(IDX) | F(NPY) | F(CSV),
+      .max = 32, .message = &column_message },
     { PROTO_AT(dataset_spec, classes), .kind = PROTO_INT, .flags = PROTO_NULLABLE, .min = 2,
       .max = 1e6 },
     { PROTO_AT(dataset_spec, nominal_size), .kind = PROTO_INT, .flags = PROTO_NULLABLE,
@@ -161,6 +202,32 @@ static bool both_or_none(const char *a, const char *b)
     return (a == NULL) == (b == NULL);
 }
 
+static void check_columns(struct proto_decoder *d, const struct dataset_spec *s)
+{
+    bool csv = s->format == DATASET_CSV, test = s->files.test_inputs != NULL;
+    path_push_name(&d->path, "columns");
+    for (size_t i = 0; i < s->n_columns; i++) {
+        const struct dataset_column *c = &s->columns[i];
+        path_push_index(&d->path, i);
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(s->columns[k].name, c->name) == 0)
+                proto_fail_member(d, "name", ITEM_DUPLICATE_NAME, "is the name of another column");
+        if (csv && (c->train || c->test))
+            proto_fail(d, ITEM_NOT_APPLICABLE, "format csv takes columns of its own file");
+        if (csv && !c->n_columns)
+            proto_fail_member(d, "columns", ITEM_MISSING_MEMBER, "is missing");
+        if (!csv && c->n_columns)
+            proto_fail_member(d, "columns", ITEM_NOT_APPLICABLE, "belongs to format csv");
+        if (!csv && !c->train)
+            proto_fail_member(d, "train", ITEM_MISSING_MEMBER, "is missing");
+        if (!csv && test != (c->test != NULL))
+            proto_fail_member(d, "test", test ? ITEM_MISSING_MEMBER : ITEM_NOT_APPLICABLE,
+                              "is there when test_inputs is");
+        path_pop(&d->path);
+    }
+    path_pop(&d->path);
+}
+
 static void spec_check(struct proto_decoder *d, void *message)
 {
     const struct dataset_spec *s = message;
@@ -180,6 +247,7 @@ static void spec_check(struct proto_decoder *d, void *message)
         proto_fail(d, ITEM_MISSING_MEMBER,
                    "needs both of test_inputs and test_labels, or none");
     path_pop(&d->path);
+    check_columns(d, s);
     if (!s->budget && !s->is_public)
         proto_fail_member(d, "budget", ITEM_MISSING_MEMBER,
                           "is needed unless the data is public");
@@ -198,6 +266,8 @@ static const struct proto_field view_fields[] = {
     { PROTO_AT(dataset_view, description), .kind = PROTO_STRING },
     { PROTO_AT(dataset_view, format), .kind = PROTO_ENUM, .names = format_names },
     { PROTO_AT(dataset_view, inputs), .kind = PROTO_EMBED, .message = &inputs_message },
+    { PROTO_LIST(dataset_view, columns), .kind = PROTO_OBJECTS, .max = 32,
+      .message = &column_message },
     { PROTO_AT(dataset_view, classes), .kind = PROTO_INT, .flags = PROTO_NULLABLE },
     { PROTO_AT(dataset_view, nominal_size), .kind = PROTO_INT },
     { PROTO_AT(dataset_view, test_size), .kind = PROTO_INT },

@@ -109,8 +109,8 @@ static void decode_attr_list(struct proto_decoder *d, const json_t *list, struct
 }
 
 /* at the attribute's place */
-static void decode_attr(struct proto_decoder *d, const char *name, const json_t *value,
-                        struct attr *attr)
+void model_attr_decode(struct proto_decoder *d, const char *name, const json_t *value,
+                       struct attr *attr)
 {
     char *copy = pool_string(d->pool, name, strlen(name));
     if (!copy)
@@ -168,13 +168,14 @@ static const struct attr *decode_attrs(struct proto_decoder *d, const json_t *ob
         if (is_reserved(reserved, name))
             continue;
         path_push_name(&d->path, name);
-        decode_attr(d, name, value, &attrs[(*np)++]);
+        model_attr_decode(d, name, value, &attrs[(*np)++]);
         path_pop(&d->path);
     }
     return attrs;
 }
 
-static void decode_in(struct proto_decoder *d, const json_t *list, struct layer *layer)
+static void decode_in(struct proto_decoder *d, const json_t *list, const char *const **inp,
+                      size_t *np)
 {
     if (!list)
         return;
@@ -192,8 +193,8 @@ static void decode_in(struct proto_decoder *d, const json_t *list, struct layer 
             in[i] = take_short_string(d, json_array_get(list, i), LAYER_NAME_MAX);
             path_pop(&d->path);
         }
-        layer->in = in;
-        layer->n_in = in ? n : 0;
+        *inp = in;
+        *np = in ? n : 0;
     }
     path_pop(&d->path);
 }
@@ -250,7 +251,7 @@ static void decode_layer(struct proto_decoder *d, const json_t *object, struct l
     }
     layer->op = take_member_string(d, object, "op", true);
     layer->name = take_member_string(d, object, "name", false);
-    decode_in(d, json_object_get(object, "in"), layer);
+    decode_in(d, json_object_get(object, "in"), &layer->in, &layer->n_in);
     decode_params(d, json_object_get(object, "params"), layer);
     decode_trainable(d, json_object_get(object, "trainable"), layer);
     layer->attrs = decode_attrs(d, object, reserved, &layer->n_attrs);
@@ -348,8 +349,12 @@ static void decode_model(struct proto_decoder *d, const json_t *object, void *me
         return;
     }
     json_object_foreach((json_t *)(uintptr_t)object, name,
-                        value) if (strcmp(name, "layers") != 0 && !d->lenient)
+                        value) if (strcmp(name, "layers") != 0 &&
+                                   strcmp(name, "define") != 0 && !d->lenient)
         proto_fail_member(d, name, ITEM_UNKNOWN_MEMBER, "unknown member");
+    path_push_name(&d->path, "define");
+    defines_decode(d, json_object_get(object, "define"), model);
+    path_pop(&d->path);
     const json_t *list = json_object_get(object, "layers");
     if (!list) {
         proto_fail_member(d, "layers", ITEM_MISSING_MEMBER, "is missing");
@@ -365,7 +370,8 @@ static void decode_model(struct proto_decoder *d, const json_t *object, void *me
             layers = proto_alloc(d, n, sizeof *layers);
         if (layers) {
             decode_layers(d, list, layers);
-            *model = (struct model){ .n_layers = n, .layers = layers };
+            model->n_layers = n;
+            model->layers = layers;
         }
     }
     path_pop(&d->path);
@@ -373,7 +379,7 @@ static void decode_model(struct proto_decoder *d, const json_t *object, void *me
 
 static void decode_loss(struct proto_decoder *d, const json_t *value, void *member)
 {
-    static const char *const reserved[] = { "type", "reduction", NULL };
+    static const char *const reserved[] = { "type", "reduction", "in", "sample_weight", NULL };
     struct loss *loss = member;
     loss->reduction = LOSS_REDUCTION_MEAN;
     if (json_is_string(value)) {
@@ -395,12 +401,15 @@ static void decode_loss(struct proto_decoder *d, const json_t *value, void *memb
             proto_fail_member(d, "reduction", ITEM_INVALID_VALUE,
                               "must be one of: mean, sum");
     }
+    loss->reduction_given = reduction != NULL;
+    decode_in(d, json_object_get(value, "in"), &loss->in, &loss->n_in);
+    loss->sample_weight = take_member_string(d, value, "sample_weight", false);
     loss->attrs = decode_attrs(d, value, reserved, &loss->n_attrs);
 }
 
 /* ---- encode ---- */
 
-static void encode_attr(struct proto_writer *w, const struct attr *attr)
+void model_attr_encode(struct proto_writer *w, const struct attr *attr)
 {
     writer_key(w, attr->name);
     switch (attr->kind) {
@@ -421,6 +430,17 @@ static void encode_attr(struct proto_writer *w, const struct attr *attr)
     }
 }
 
+static void encode_in(struct proto_writer *w, const char *const *in, size_t n)
+{
+    if (!n)
+        return;
+    writer_key(w, "in");
+    writer_open(w, '[');
+    for (size_t i = 0; i < n; i++)
+        writer_string(w, in[i]);
+    writer_close(w, ']');
+}
+
 static void encode_layer_members(struct proto_writer *w, const struct layer *layer)
 {
     writer_key(w, "op");
@@ -429,13 +449,7 @@ static void encode_layer_members(struct proto_writer *w, const struct layer *lay
         writer_key(w, "name");
         writer_string(w, layer->name);
     }
-    if (layer->n_in) {
-        writer_key(w, "in");
-        writer_open(w, '[');
-        for (size_t i = 0; i < layer->n_in; i++)
-            writer_string(w, layer->in[i]);
-        writer_close(w, ']');
-    }
+    encode_in(w, layer->in, layer->n_in);
     if (layer->n_params) {
         writer_key(w, "params");
         writer_open(w, '{');
@@ -450,7 +464,7 @@ static void encode_layer_members(struct proto_writer *w, const struct layer *lay
         writer_bool(w, false);
     }
     for (size_t i = 0; i < layer->n_attrs; i++)
-        encode_attr(w, &layer->attrs[i]);
+        model_attr_encode(w, &layer->attrs[i]);
 }
 
 static void encode_model(struct proto_writer *w, const void *member)
@@ -458,6 +472,7 @@ static void encode_model(struct proto_writer *w, const void *member)
     const struct model *model = member;
     size_t ends[MODEL_LAYER_DEPTH_MAX], depth = 0;
     writer_open(w, '{');
+    defines_encode(w, model);
     writer_key(w, "layers");
     writer_open(w, '[');
     for (size_t i = 0; i < model->n_layers; i++) {
@@ -483,17 +498,24 @@ static void encode_model(struct proto_writer *w, const void *member)
 static void encode_loss(struct proto_writer *w, const void *member)
 {
     const struct loss *loss = member;
-    if (loss->n_attrs == 0 && loss->reduction != LOSS_REDUCTION_SUM) {
+    if (!loss->n_attrs && !loss->reduction_given && !loss->n_in && !loss->sample_weight) {
         writer_string(w, loss->type);
         return;
     }
     writer_open(w, '{');
     writer_key(w, "type");
     writer_string(w, loss->type);
-    writer_key(w, "reduction");
-    writer_string(w, reduction_names[loss->reduction]);
+    if (loss->reduction_given) {
+        writer_key(w, "reduction");
+        writer_string(w, reduction_names[loss->reduction]);
+    }
+    encode_in(w, loss->in, loss->n_in);
+    if (loss->sample_weight) {
+        writer_key(w, "sample_weight");
+        writer_string(w, loss->sample_weight);
+    }
     for (size_t i = 0; i < loss->n_attrs; i++)
-        encode_attr(w, &loss->attrs[i]);
+        model_attr_encode(w, &loss->attrs[i]);
     writer_close(w, '}');
 }
 

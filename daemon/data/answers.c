@@ -74,6 +74,8 @@ static int view_fill(struct datasets *datasets, enum store_side side,
     view->description = spec->description;
     view->format = spec->format;
     view->inputs = spec->inputs;
+    view->n_columns = spec->n_columns;
+    view->columns = spec->columns;
     view->classes = spec->classes;
     view->nominal_size = spec->nominal_size;
     view->test_size = spec->test_split == SPLIT_PUBLIC && record->n_test ? record->n_test : -1;

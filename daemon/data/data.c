@@ -53,7 +53,10 @@ struct data *data_free(struct data *data)
     for (int s = 0; s < 2; s++) {
         free(data->part[s].inputs);
         free(data->part[s].labels);
+        for (size_t i = 0; i < data->n_columns; i++)
+            free(data->columns[i].values[s]);
     }
+    free(data->columns);
     free(data);
     return NULL;
 }
@@ -68,25 +71,50 @@ static size_t element_size(enum psg_column_type type)
     return type == PSG_COL_U8 ? 1 : type == PSG_COL_I64 ? 8 : 4;
 }
 
-void data_columns(const struct data *data, enum data_split split, struct psg_column column[2])
+bool data_column(const struct data *data, enum data_split split, const char *name,
+                 struct psg_column *column)
 {
     const struct data_part *part = &data->part[split];
-    column[0] = (struct psg_column){
-        .type = data->input_type,
-        .data = part->inputs,
-        .stride = (size_t)data->record_size * element_size(data->input_type),
-        .scale = data->scale,
-        .shift = data->shift,
-    };
-    column[1] = (struct psg_column){
-        .type = data->label_type,
-        .data = part->labels,
-        .stride = element_size(data->label_type),
-        .scale = 1,
-    };
+    *column = (struct psg_column){ .type = data->input_type, .scale = 1 };
+    if (strcmp(name, "input") == 0) {
+        column->data = part->inputs;
+        column->stride = (size_t)data->record_size * element_size(data->input_type);
+        column->scale = data->scale;
+        column->shift = data->shift;
+        return true;
+    }
+    if (strcmp(name, "target") == 0) {
+        column->type = data->label_type;
+        column->data = part->labels;
+        column->stride = element_size(data->label_type);
+        return true;
+    }
+    for (size_t i = 0; i < data->n_columns; i++) {
+        const struct data_column *c = &data->columns[i];
+        if (strcmp(c->name, name) != 0)
+            continue;
+        column->type = c->memory;
+        column->data = c->values[split];
+        column->stride = (size_t)c->size * element_size(c->memory);
+        return true;
+    }
+    return false;
 }
 
 /* ---- identity ---- */
+
+/* The further columns of a record; nothing where there are none. */
+static void digest_columns(const struct data *data, const struct data_part *part, int64_t i,
+                           crypto_hash_sha256_state *h)
+{
+    for (size_t k = 0; k < data->n_columns; k++) {
+        const struct data_column *c = &data->columns[k];
+        size_t size = (size_t)c->size * element_size(c->memory);
+        const char *values = c->values[part == &data->part[DATA_TEST]];
+        crypto_hash_sha256_update(h, (const unsigned char *)c->name, strlen(c->name) + 1);
+        crypto_hash_sha256_update(h, (const unsigned char *)values + (size_t)i * size, size);
+    }
+}
 
 /* A record's values as text-free bytes that do not depend on how they were stored: bytes where all
  * of them are whole numbers from 0 to 255, else floats or 64-bit ids. */
@@ -116,6 +144,7 @@ static void record_digest(const struct data *data, const struct data_part *part,
     crypto_hash_sha256_update(&h, (const unsigned char *)&n, sizeof n);
     crypto_hash_sha256_update(&h, (const unsigned char *)&label, sizeof label);
     crypto_hash_sha256_update(&h, at, size);
+    digest_columns(data, part, i, &h);
     crypto_hash_sha256_final(&h, out);
 }
 
@@ -236,6 +265,8 @@ int data_load(const struct dataset_spec *spec, int root, struct data **datap, st
         r = check_labels(spec, data, &data->part[s], p);
         if (r == 0)
             r = check_inputs(spec, data, &data->part[s], p);
+        if (r == 0)
+            r = data_columns_check(spec, data, (enum data_split)s, p);
     }
     if (r == 0)
         r = data_digest(data, &data->part[DATA_TRAIN], data->sha256, p);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "proto/dataset.h"
+#include "psg/formats.h"
 #include "psg/plan.h"
 #include "psg/shape.h"
 
@@ -21,6 +22,15 @@ struct data_part {
     void *labels;  /* [n] int64 or float */
 };
 
+/* A further input of every record. */
+struct data_column {
+    char name[65];
+    struct psg_type type;      /* of one record, as the program sees it */
+    enum psg_column_type memory; /* F32 or I64 */
+    int64_t size;              /* elements of one record */
+    void *values[2];           /* [n, size] by enum data_split */
+};
+
 struct data {
     struct psg_type input;            /* of one record, as the program sees it */
     enum psg_column_type input_type;  /* in memory: U8, F32 or I32 */
@@ -28,6 +38,8 @@ struct data {
     int64_t record_size;              /* elements */
     double scale, shift;              /* value * scale + shift */
     struct data_part part[2];         /* by enum data_split */
+    struct data_column *columns;      /* [n_columns], as the spec lists them */
+    size_t n_columns;
     uint8_t sha256[32];               /* of the train split's content */
 };
 
@@ -44,8 +56,13 @@ int data_load(const struct dataset_spec *spec, int root, struct data **datap,
 struct data *data_free(struct data *data);
 void data_freep(struct data **datap);
 
-/* Columns of a program with inputs (input, target). */
-void data_columns(const struct data *data, enum data_split split, struct psg_column column[2]);
+/* What programs see of a further column of one record. */
+struct psg_type data_column_type(const struct dataset_column *column);
+
+/* The column that a program's input of this name reads: "input", "target", or a further one.
+ * False when there is none. */
+bool data_column(const struct data *data, enum data_split split, const char *name,
+                 struct psg_column *column);
 
 /* The count rounded to two digits: 1442 -> 1400. */
 int64_t data_round_size(int64_t n);
@@ -58,5 +75,16 @@ int data_digest(const struct data *data, const struct data_part *part, uint8_t s
 int data_load_digits(struct data *data, struct problem *p);
 int data_load_files(const struct dataset_spec *spec, int root, struct data *data,
                     struct problem *p);
+
+/* ---- columns.c ---- */
+/* Room for the spec's further columns, without values. */
+int data_columns_open(const struct dataset_spec *spec, struct data *data, struct problem *p);
+/* Values of column i from an array whose rows are records. */
+int data_column_take(const struct dataset_spec *spec, size_t i, const struct psg_array *array,
+                     enum data_split split, const char *pointer, struct data *data,
+                     struct problem *p);
+/* Finite numbers, ids of the vocabulary, lengths up to the inputs' first axis. */
+int data_columns_check(const struct dataset_spec *spec, const struct data *data,
+                       enum data_split split, struct problem *p);
 
 #endif

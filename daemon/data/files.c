@@ -84,6 +84,42 @@ static int read_array(const struct dataset_spec *spec, int root, const char *nam
     return rc < 0 ? refuse_file(pointer, &err, p) : 0;
 }
 
+/* [A, R, B] as [R, A, B]: records first. *movedp owns the new numbers. */
+static int records_first(struct psg_array *array, int64_t axis, const char *pointer,
+                         void **movedp, struct problem *p)
+{
+    struct psg_shape from = array->shape, to = { .rank = from.rank };
+    int64_t before = 1, inner = 1;
+    if (axis <= 0)
+        return 0;
+    if (axis >= from.rank) {
+        problem_invalid(p, pointer, ITEM_SHAPE_MISMATCH, "the file's array has %d axes only",
+                        from.rank);
+        return ERROR_REFUSED;
+    }
+    to.dim[0] = from.dim[axis];
+    for (int i = 0; i < from.rank; i++) {
+        before *= i < axis ? from.dim[i] : 1;
+        inner *= i > axis ? from.dim[i] : 1;
+        if (i != axis)
+            to.dim[i + (i < axis)] = from.dim[i];
+    }
+    size_t run = (size_t)inner * psg_array_dtype_size(array->dtype);
+    int64_t n = from.dim[axis];
+    char *out = malloc((size_t)(before * n) * run + 1);
+    if (!out)
+        return error_nomem(p);
+    for (int64_t r = 0; r < n; r++)
+        for (int64_t k = 0; k < before; k++)
+            memcpy(out + (size_t)(r * before + k) * run,
+                   (const char *)array->data + (size_t)(k * n + r) * run, run);
+    struct psg_array moved = { .dtype = array->dtype, .shape = to, .data = out };
+    psg_array_free(array);
+    *array = moved;
+    *movedp = out;
+    return 0;
+}
+
 /* ---- arrays to parts ---- */
 
 static int take_bytes(const struct psg_array *array, int64_t n, void **outp, struct problem *p)
@@ -219,7 +255,10 @@ static int load_pair(const struct dataset_spec *spec, int root, const char *cons
                      struct problem *p)
 {
     struct psg_array inputs = { 0 }, labels = { 0 };
+    _cleanup_free_ void *moved = NULL;
     int r = read_array(spec, root, name[0], pointer[0], &inputs, p);
+    if (r == 0)
+        r = records_first(&inputs, spec->inputs.record_axis, "/inputs/record_axis", &moved, p);
     if (r == 0)
         r = take_inputs(spec, &inputs, pointer[0], data, split, p);
     if (r == 0)
@@ -228,6 +267,28 @@ static int load_pair(const struct dataset_spec *spec, int root, const char *cons
         r = take_labels(spec, &labels, pointer[1], data, split, p);
     psg_array_free(&inputs);
     psg_array_free(&labels);
+    return r;
+}
+
+/* The further columns of a split, each from its own file. */
+static int load_columns(const struct dataset_spec *spec, int root, struct data *data,
+                        enum data_split split, struct problem *p)
+{
+    int r = 0;
+    for (size_t i = 0; i < spec->n_columns && r == 0; i++) {
+        const struct dataset_column *c = &spec->columns[i];
+        struct psg_array array = { 0 };
+        _cleanup_free_ void *moved = NULL;
+        char pointer[64];
+        snprintf(pointer, sizeof pointer, "/columns/%zu/%s", i,
+                 split == DATA_TRAIN ? "train" : "test");
+        r = read_array(spec, root, split == DATA_TRAIN ? c->train : c->test, pointer, &array, p);
+        if (r == 0)
+            r = records_first(&array, c->record_axis, pointer, &moved, p);
+        if (r == 0)
+            r = data_column_take(spec, i, &array, split, pointer, data, p);
+        psg_array_free(&array);
+    }
     return r;
 }
 
@@ -246,51 +307,145 @@ static int last_column(int fd, char delimiter)
     return n;
 }
 
+/* Numbers of columns as the reader wants them. */
+struct csv_names {
+    size_t n;
+    const char **name;
+    char (*text)[24];
+};
+
+static void csv_names_clear(struct csv_names *names)
+{
+    free(names->name);
+    free(names->text);
+}
+
+static int csv_names_open(struct csv_names *names, size_t most, struct problem *p)
+{
+    names->name = calloc(most + 1, sizeof *names->name);
+    names->text = calloc(most + 1, sizeof *names->text);
+    return names->name && names->text ? 0 : error_nomem(p);
+}
+
+static void csv_names_add(struct csv_names *names, int64_t column)
+{
+    snprintf(names->text[names->n], sizeof names->text[0], "%lld", (long long)column);
+    names->name[names->n] = names->text[names->n];
+    names->n++;
+}
+
+/* What is left for the inputs: neither the label nor one of the further columns. */
+static int csv_names_of_inputs(struct csv_names *names, const struct dataset_spec *spec,
+                               int64_t label, int last, struct problem *p)
+{
+    _cleanup_free_ bool *taken = calloc((size_t)last + 1, sizeof *taken);
+    int r = csv_names_open(names, (size_t)last + 1, p);
+    if (!taken || r)
+        return error_nomem(p);
+    for (size_t i = 0; i < spec->n_columns; i++)
+        for (size_t k = 0; k < spec->columns[i].n_columns; k++)
+            if (spec->columns[i].columns[k] <= last)
+                taken[spec->columns[i].columns[k]] = true;
+    for (int k = 0; k <= last; k++)
+        if (k != label && !taken[k])
+            csv_names_add(names, k);
+    return 0;
+}
+
+static int read_csv(int fd, const struct psg_csv_options *options, const char *pointer,
+                    struct psg_array *features, struct psg_array *label, struct problem *p)
+{
+    struct fd_path path = path_of(fd);
+    struct psg_error err;
+    if (psg_csv_read(path.text, options, features, label, &err) < 0)
+        return refuse_file(pointer, &err, p);
+    return 0;
+}
+
+static int load_csv_columns(const struct dataset_spec *spec, int fd, char delimiter,
+                            struct data *data, enum data_split split, struct problem *p)
+{
+    int r = 0;
+    for (size_t i = 0; i < spec->n_columns && r == 0; i++) {
+        const struct dataset_column *c = &spec->columns[i];
+        _cleanup_(csv_names_clear) struct csv_names names = { 0 };
+        struct psg_array values = { 0 }, none = { 0 };
+        char pointer[64];
+        snprintf(pointer, sizeof pointer, "/columns/%zu/columns", i);
+        r = csv_names_open(&names, c->n_columns, p);
+        for (size_t k = 0; k < c->n_columns && r == 0; k++)
+            csv_names_add(&names, c->columns[k]);
+        struct psg_csv_options options = { .delimiter = delimiter,
+                                           .header = spec->csv.header,
+                                           .column = names.name,
+                                           .n_columns = names.n };
+        if (r == 0)
+            r = read_csv(fd, &options, pointer, &values, &none, p);
+        if (r == 0)
+            r = data_column_take(spec, i, &values, split, pointer, data, p);
+        psg_array_free(&values);
+        psg_array_free(&none);
+    }
+    return r;
+}
+
 static int load_csv(const struct dataset_spec *spec, int root, const char *name,
                     const char *pointer, struct data *data, enum data_split split,
                     struct problem *p)
 {
     _cleanup_(closep) int fd = -1;
+    _cleanup_(csv_names_clear) struct csv_names names = { 0 };
     int r = open_beneath(root, name, pointer, &fd, p);
     if (r)
         return r;
     char delimiter = spec->csv.separator ? spec->csv.separator[0] : ',';
-    int64_t column = spec->csv.label_column >= 0 ? spec->csv.label_column
-                                                 : last_column(fd, delimiter);
+    int last = last_column(fd, delimiter);
+    int64_t column = spec->csv.label_column >= 0 ? spec->csv.label_column : last;
     char label[24];
     snprintf(label, sizeof label, "%lld", (long long)column);
     struct psg_csv_options options = { .delimiter = delimiter,
                                        .header = spec->csv.header,
                                        .label = label };
+    if (spec->n_columns) {
+        r = csv_names_of_inputs(&names, spec, column, last, p);
+        options.column = names.name;
+        options.n_columns = names.n;
+    }
     struct psg_array inputs = { 0 }, labels = { 0 };
-    struct psg_error err;
-    struct fd_path path = path_of(fd);
-    if (psg_csv_read(path.text, &options, &inputs, &labels, &err) < 0)
-        return refuse_file(pointer, &err, p);
-    r = take_inputs(spec, &inputs, pointer, data, split, p);
+    if (r == 0)
+        r = read_csv(fd, &options, pointer, &inputs, &labels, p);
+    if (r == 0)
+        r = take_inputs(spec, &inputs, pointer, data, split, p);
     if (r == 0)
         r = take_labels(spec, &labels, pointer, data, split, p);
     psg_array_free(&inputs);
     psg_array_free(&labels);
-    return r;
+    return r ? r : load_csv_columns(spec, fd, delimiter, data, split, p);
 }
 
 int data_load_files(const struct dataset_spec *spec, int root, struct data *data,
                     struct problem *p)
 {
     const struct dataset_files *f = &spec->files;
+    int r = data_columns_open(spec, data, p);
+    if (r)
+        return r;
     if (spec->format == DATASET_CSV) {
-        int r = load_csv(spec, root, f->train, "/files/train", data, DATA_TRAIN, p);
+        r = load_csv(spec, root, f->train, "/files/train", data, DATA_TRAIN, p);
         if (r == 0 && f->test)
             r = load_csv(spec, root, f->test, "/files/test", data, DATA_TEST, p);
         return r;
     }
     static const char *const train[] = { "/files/train_inputs", "/files/train_labels" };
     static const char *const test[] = { "/files/test_inputs", "/files/test_labels" };
-    int r = load_pair(spec, root, (const char *const[]){ f->train_inputs, f->train_labels }, train,
+    r = load_pair(spec, root, (const char *const[]){ f->train_inputs, f->train_labels }, train,
                       data, DATA_TRAIN, p);
     if (r == 0 && f->test_inputs)
         r = load_pair(spec, root, (const char *const[]){ f->test_inputs, f->test_labels }, test,
                       data, DATA_TEST, p);
+    if (r == 0)
+        r = load_columns(spec, root, data, DATA_TRAIN, p);
+    if (r == 0 && f->test_inputs)
+        r = load_columns(spec, root, data, DATA_TEST, p);
     return r;
 }

@@ -6,8 +6,10 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "data/data.h"
+#include "job/define.h"
 
-enum { PATH_MAX_SIZE = 160, USES_MAX = MODEL_ATTRS_MAX };
+enum { PATH_MAX_SIZE = 160, USES_MAX = MODEL_ATTRS_MAX, OUTS_MAX = 8 };
 
 /* a layer with layers inside, while these are being added */
 struct frame {
@@ -20,12 +22,22 @@ struct frame {
 struct builder {
     const struct job_spec *spec;
     struct psg_program *program;
-    psg_value input;
-    psg_value *out; /* [n_layers], PSG_NONE until known */
+    const struct model_data *data;
+    const struct psg_op *own[MODEL_DEFINES_MAX];
+    psg_value input, target;
+    psg_value *column;         /* [data->n_columns], PSG_NONE until one is named */
+    psg_value (*out)[OUTS_MAX]; /* [n_layers], PSG_NONE until known */
     struct frame stack[MODEL_LAYER_DEPTH_MAX + 1];
     int depth;
     struct problem *p;
 };
+
+/* The op of this name: the model's own or libpsg's. *definep: number of the definition, or -1. */
+static const struct psg_op *find_op(const struct builder *b, const char *name, int *definep)
+{
+    *definep = define_find(&b->spec->model, name);
+    return *definep >= 0 ? b->own[*definep] : psg_op_find(name);
+}
 
 /* ---- attributes ---- */
 
@@ -57,13 +69,19 @@ static int make_attrs(const struct attr *list, size_t n, struct psg_attrs **attr
 
 /* ---- places ---- */
 
-/* err->place is the node's path, or path.attribute. */
+/* err->place is the node's path, or path.attribute, or path.let/1 in a definition. */
 static int refuse_layer(const struct builder *b, size_t i, const char *path,
                         const struct psg_error *err)
 {
     char pointer[PROBLEM_POINTER_MAX];
     size_t n = strlen(path);
-    const char *attr = NULL;
+    const char *attr = NULL, *op = b->spec->model.layers[i].op;
+    int define = define_find(&b->spec->model, op);
+    if (define_pointer(&b->spec->model, define, path, err, pointer, sizeof pointer)) {
+        struct psg_error told = *err;
+        snprintf(told.text, sizeof told.text, "in layer %.60s: %.240s", path, err->text);
+        return error_from_psg(b->p, pointer, &told);
+    }
     if (strncmp(err->place, path, n) == 0 && err->place[n] == '.')
         attr = err->place + n + 1;
     layer_pointer(&b->spec->model, i, attr, pointer, sizeof pointer);
@@ -109,23 +127,59 @@ static void layer_path(const struct builder *b, size_t i, char path[PATH_MAX_SIZ
 
 /* ---- inputs of a layer ---- */
 
-static int find_value(const struct builder *b, size_t i, const char *name, psg_value *vp)
+/* "lstm:1" is the second output of lstm; a name that has a colon itself wins. */
+static bool names_output(const char *layer, const char *name, int *kp)
+{
+    size_t n = strlen(layer);
+    *kp = 0;
+    if (strcmp(layer, name) == 0)
+        return true;
+    if (strncmp(layer, name, n) != 0 || name[n] != ':' || name[n + 1] < '0' ||
+        name[n + 1] >= '0' + OUTS_MAX || name[n + 2])
+        return false;
+    *kp = name[n + 1] - '0';
+    return true;
+}
+
+/* An input of the program for this column of the dataset, once. */
+static int find_column(struct builder *b, const char *name, psg_value *vp, struct psg_error *err)
+{
+    for (size_t i = 0; i < b->data->n_columns; i++) {
+        const struct dataset_column *column = &b->data->columns[i];
+        struct psg_type type = data_column_type(column);
+        if (strcmp(column->name, name) != 0)
+            continue;
+        int r = b->column[i] == PSG_NONE ? psg_program_input(b->program, name, type.dtype,
+                                                             &type.shape, &b->column[i], err)
+                                         : 0;
+        *vp = b->column[i];
+        return r;
+    }
+    *vp = PSG_NONE;
+    return 0;
+}
+
+/* A value that was made before layer `end`: of a layer, a column, the model's input. PSG_NONE
+ * when there is none of this name. */
+static int find_value(struct builder *b, size_t end, const char *name, psg_value *vp,
+                      struct psg_error *err)
 {
     const struct model *model = &b->spec->model;
-    for (size_t k = i; k-- > 0;)
-        if (model->layers[k].name && strcmp(model->layers[k].name, name) == 0 &&
-            b->out[k] != PSG_NONE) {
-            *vp = b->out[k];
+    int output;
+    for (size_t k = end; k-- > 0;)
+        if (model->layers[k].name && names_output(model->layers[k].name, name, &output) &&
+            b->out[k][output] != PSG_NONE) {
+            *vp = b->out[k][output];
             return 0;
         }
     if (strcmp(name, "input") == 0) {
         *vp = b->input;
         return 0;
     }
-    return refuse(b, i, "in", ITEM_UNKNOWN_NAME, "names no earlier layer, nor \"input\"");
+    return find_column(b, name, vp, err);
 }
 
-static int find_inputs(const struct builder *b, size_t i, psg_value cur,
+static int find_inputs(struct builder *b, size_t i, psg_value cur,
                        psg_value in[MODEL_ATTRS_MAX], int *n_inp)
 {
     const struct layer *layer = &b->spec->model.layers[i];
@@ -137,9 +191,14 @@ static int find_inputs(const struct builder *b, size_t i, psg_value cur,
         return refuse(b, i, "in", ITEM_TOO_MANY, "has too many inputs");
     *n_inp = (int)layer->n_in;
     for (size_t k = 0; k < layer->n_in; k++) {
-        int r = find_value(b, i, layer->in[k], &in[k]);
-        if (r)
-            return r;
+        struct psg_error err;
+        char pointer[24];
+        snprintf(pointer, sizeof pointer, "in/%zu", k);
+        if (find_value(b, i, layer->in[k], &in[k], &err) < 0)
+            return refuse_layer(b, i, "", &err);
+        if (in[k] == PSG_NONE)
+            return refuse(b, i, pointer, ITEM_UNKNOWN_NAME,
+                          "names no earlier layer, no column of the dataset, nor \"input\"");
     }
     return 0;
 }
@@ -160,16 +219,17 @@ static int freeze(const struct builder *b, size_t i, const char *path, int first
     return 0;
 }
 
-static int add_leaf(const struct builder *b, size_t i, psg_value cur, psg_value *outp)
+static int add_leaf(struct builder *b, size_t i, psg_value cur, psg_value *outp)
 {
     const struct layer *layer = &b->spec->model.layers[i];
     _cleanup_(psg_attrs_freep) struct psg_attrs *attrs = NULL;
     struct psg_param_use uses[USES_MAX];
-    psg_value in[MODEL_ATTRS_MAX], out[MODEL_ATTRS_MAX];
+    psg_value in[MODEL_ATTRS_MAX], *out = b->out[i];
     char path[PATH_MAX_SIZE];
     struct psg_error err;
-    int n_in = 0, n_out = 0;
-    if (!psg_op_find(layer->op))
+    int n_in = 0, define;
+    const struct psg_op *op = find_op(b, layer->op, &define);
+    if (!op)
         return refuse(b, i, "op", ITEM_UNKNOWN_OP, "there is no layer function of this name");
     layer_path(b, i, path);
     int r = find_inputs(b, i, cur, in, &n_in);
@@ -180,8 +240,8 @@ static int add_leaf(const struct builder *b, size_t i, psg_value cur, psg_value 
     for (size_t k = 0; k < layer->n_params && k < USES_MAX; k++)
         uses[k] = (struct psg_param_use){ layer->params[k].role, layer->params[k].name };
     int first = psg_program_n_params(b->program);
-    if (psg_program_add(b->program, layer->op, path, in, n_in, attrs, uses,
-                        (int)layer->n_params, out, &n_out, &err) < 0)
+    if (psg_program_add_op(b->program, op, path, in, n_in, attrs, uses, (int)layer->n_params, out,
+                           NULL, &err) < 0)
         return refuse_layer(b, i, path, &err);
     *outp = out[0];
     bool trainable = layer->trainable && (b->depth == 0 || b->stack[b->depth - 1].trainable);
@@ -227,7 +287,7 @@ static int pop(struct builder *b, psg_value *curp)
                             &err) < 0)
             return refuse_layer(b, frame->layer, frame->path, &err);
     }
-    b->out[frame->layer] = *curp;
+    b->out[frame->layer][0] = *curp;
     return 0;
 }
 
@@ -247,7 +307,6 @@ static int add_layers(struct builder *b, psg_value *outp)
                 cur = b->stack[b->depth - 1].in;
         } else {
             r = add_leaf(b, i, cur, &cur);
-            b->out[i] = cur;
         }
     }
     while (r == 0 && b->depth)
@@ -268,72 +327,149 @@ static bool wants_class(const char *op)
 }
 
 /* "mse" is mse_loss */
-static const char *loss_op(const char *type, char room[64])
+static const struct psg_op *loss_op(const struct builder *b, int *definep)
 {
-    if (psg_op_find(type))
-        return type;
-    snprintf(room, 64, "%.50s_loss", type);
-    return psg_op_find(room) ? room : NULL;
+    const char *type = b->spec->loss.type;
+    const struct psg_op *op = find_op(b, type, definep);
+    char room[64];
+    if (op)
+        return op;
+    snprintf(room, sizeof room, "%.50s_loss", type);
+    return psg_op_find(room);
 }
 
-static int add_target(struct builder *b, const struct model_data *data, const char *op,
-                      psg_value output, psg_value *vp)
+static int refuse_loss(const struct builder *b, const char *pointer,
+                       enum problem_item_code code, const char *text)
 {
-    struct psg_type type = *psg_program_type(b->program, output);
+    problem_invalid(b->p, pointer, code, "%s", text);
+    return ERROR_REFUSED;
+}
+
+/* The labels as an input: a class number, or a real number in the shape of what it is compared
+ * with. */
+static int add_target(struct builder *b, const char *op, psg_value like)
+{
+    const struct model_data *data = b->data;
+    struct psg_type type = *psg_program_type(b->program, like);
+    bool own = define_find(&b->spec->model, b->spec->loss.type) >= 0;
     struct psg_error err;
-    if (wants_class(op)) {
-        if (data->classes < 0) {
-            problem_invalid(b->p, "/loss", ITEM_NOT_APPLICABLE,
-                            "needs classes, and the dataset has real targets");
-            return ERROR_REFUSED;
-        }
-        if (type.shape.rank != 1 || type.shape.dim[0] < data->classes) {
-            char text[96];
-            problem_invalid(b->p, "/model", ITEM_SHAPE_MISMATCH,
-                            "the output must be one number for each of the %lld classes, it has "
-                            "shape %s",
-                            (long long)data->classes,
-                            psg_shape_text(&type.shape, text, sizeof text));
-            return ERROR_REFUSED;
-        }
-        type = (struct psg_type){ .dtype = PSG_I64 };
-    } else if (psg_shape_size(&type.shape) != 1) {
+    if (wants_class(op) && data->classes < 0)
+        return refuse_loss(b, "/loss", ITEM_NOT_APPLICABLE,
+                           "needs classes, and the dataset has real targets");
+    if (wants_class(op) && (type.shape.rank != 1 || type.shape.dim[0] < data->classes)) {
+        char text[96];
         problem_invalid(b->p, "/model", ITEM_SHAPE_MISMATCH,
-                        "this loss needs an output of one number, as the labels are");
+                        "the output must be one number for each of the %lld classes, it has "
+                        "shape %s",
+                        (long long)data->classes,
+                        psg_shape_text(&type.shape, text, sizeof text));
         return ERROR_REFUSED;
     }
-    if (psg_program_input(b->program, "target", type.dtype, &type.shape, vp, &err) < 0)
+    if (wants_class(op) || (own && data->classes > 0))
+        type = (struct psg_type){ .dtype = PSG_I64 };
+    else if (own)
+        type = (struct psg_type){ .dtype = PSG_REAL };
+    else if (psg_shape_size(&type.shape) != 1)
+        return refuse_loss(b, "/model", ITEM_SHAPE_MISMATCH,
+                           "this loss needs an output of one number, as the labels are");
+    if (psg_program_input(b->program, "target", type.dtype, &type.shape, &b->target, &err) < 0)
         return error_from_psg(b->p, "/loss", &err);
     return 0;
 }
 
-static int add_loss(struct builder *b, const struct model_data *data, psg_value output)
+/* What the loss is computed from: the output and the labels, or what `in` names. */
+static int loss_inputs(struct builder *b, const char *op, psg_value output,
+                       psg_value in[MODEL_ATTRS_MAX], int *n_inp)
 {
     const struct loss *loss = &b->spec->loss;
-    _cleanup_(psg_attrs_freep) struct psg_attrs *attrs = NULL;
-    char room[64];
-    const char *op = loss_op(loss->type, room);
-    if (!op) {
-        problem_invalid(b->p, "/loss", ITEM_UNKNOWN_OP, "there is no loss of this name");
-        return ERROR_REFUSED;
-    }
-    psg_value in[2] = { output, PSG_NONE }, out[MODEL_ATTRS_MAX];
     struct psg_error err;
-    int n_out = 0;
-    int r = add_target(b, data, op, output, &in[1]);
-    if (r == 0)
-        r = make_attrs(loss->attrs, loss->n_attrs, &attrs, b->p);
-    if (r == 0 && psg_attrs_string(attrs, "reduction",
-                                   loss->reduction == LOSS_REDUCTION_SUM ? "sum" : "mean") < 0)
-        r = error_nomem(b->p);
+    in[0] = output;
+    *n_inp = loss->n_in ? (int)loss->n_in : 2;
+    for (int k = 0; k < *n_inp; k++) {
+        const char *name = loss->n_in ? loss->in[k] : k ? "target" : NULL;
+        char pointer[32];
+        int r = 0;
+        snprintf(pointer, sizeof pointer, "/loss/in/%d", k);
+        if (name && strcmp(name, "target") == 0) {
+            r = b->target == PSG_NONE ? add_target(b, op, in[0]) : 0;
+            in[k] = b->target;
+        } else if (name && find_value(b, b->spec->model.n_layers, name, &in[k], &err) < 0) {
+            r = error_from_psg(b->p, pointer, &err);
+        } else if (name && in[k] == PSG_NONE) {
+            r = refuse_loss(b, pointer, ITEM_UNKNOWN_NAME,
+                            "names no layer, no column of the dataset, nor \"target\"");
+        }
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
+static int loss_attrs(const struct builder *b, int define, struct psg_attrs **attrsp)
+{
+    const struct loss *loss = &b->spec->loss;
+    int r = make_attrs(loss->attrs, loss->n_attrs, attrsp, b->p);
     if (r)
         return r;
-    if (psg_program_add(b->program, op, "loss", in, 2, attrs, NULL, 0, out, &n_out, &err) < 0) {
-        char pointer[PROBLEM_POINTER_MAX] = "/loss";
-        if (strncmp(err.place, "loss.", 5) == 0)
-            snprintf(pointer, sizeof pointer, "/loss/%.100s", err.place + 5);
-        return error_from_psg(b->p, pointer, &err);
-    }
+    if (define >= 0 && loss->reduction_given)
+        return refuse_loss(b, "/loss/reduction", ITEM_NOT_APPLICABLE,
+                           "a loss of one's own gives one number");
+    const char *reduction = loss->reduction == LOSS_REDUCTION_SUM ? "sum" : "mean";
+    if (define < 0 && psg_attrs_string(*attrsp, "reduction", reduction) < 0)
+        return error_nomem(b->p);
+    return 0;
+}
+
+static int refuse_loss_node(const struct builder *b, int define, const struct psg_error *err)
+{
+    char pointer[PROBLEM_POINTER_MAX] = "/loss";
+    if (!define_pointer(&b->spec->model, define, "loss", err, pointer, sizeof pointer) &&
+        strncmp(err->place, "loss.", 5) == 0)
+        snprintf(pointer, sizeof pointer, "/loss/%.100s", err->place + 5);
+    return error_from_psg(b->p, pointer, err);
+}
+
+/* loss times the record's own weight */
+static int weight_loss(struct builder *b, psg_value *lossp)
+{
+    const char *name = b->spec->loss.sample_weight;
+    psg_value in[2] = { *lossp, PSG_NONE };
+    struct psg_error err;
+    if (!name)
+        return 0;
+    if (find_column(b, name, &in[1], &err) < 0)
+        return error_from_psg(b->p, "/loss/sample_weight", &err);
+    if (in[1] == PSG_NONE)
+        return refuse_loss(b, "/loss/sample_weight", ITEM_UNKNOWN_NAME,
+                           "names no column of the dataset");
+    if (psg_program_type(b->program, in[1])->shape.rank != 0)
+        return refuse_loss(b, "/loss/sample_weight", ITEM_SHAPE_MISMATCH,
+                           "must be one number for each record");
+    if (psg_program_add(b->program, "mul", "loss.sample_weight", in, 2, NULL, NULL, 0, lossp, NULL,
+                        &err) < 0)
+        return error_from_psg(b->p, "/loss/sample_weight", &err);
+    return 0;
+}
+
+static int add_loss(struct builder *b, psg_value output)
+{
+    _cleanup_(psg_attrs_freep) struct psg_attrs *attrs = NULL;
+    psg_value in[MODEL_ATTRS_MAX], out[OUTS_MAX];
+    struct psg_error err;
+    int n_in = 0, define;
+    const struct psg_op *op = loss_op(b, &define);
+    if (!op)
+        return refuse_loss(b, "/loss", ITEM_UNKNOWN_OP, "there is no loss of this name");
+    int r = loss_inputs(b, op->name, output, in, &n_in);
+    if (r == 0)
+        r = loss_attrs(b, define, &attrs);
+    if (r)
+        return r;
+    if (psg_program_add_op(b->program, op, "loss", in, n_in, attrs, NULL, 0, out, NULL, &err) < 0)
+        return refuse_loss_node(b, define, &err);
+    r = weight_loss(b, &out[0]);
+    if (r)
+        return r;
     if (psg_program_set_output(b->program, output, &err) < 0 ||
         psg_program_set_loss(b->program, out[0], &err) < 0 ||
         psg_program_check(b->program, &err) < 0)
@@ -345,20 +481,27 @@ int model_build(const struct job_spec *spec, const struct model_data *data,
                 struct psg_program **programp, struct problem *p)
 {
     _cleanup_(psg_program_freep) struct psg_program *program = psg_program_new();
-    _cleanup_free_ psg_value *out = calloc(spec->model.n_layers + 1, sizeof *out);
-    if (!program || !out)
+    _cleanup_free_ psg_value(*out)[OUTS_MAX] = calloc(spec->model.n_layers + 1, sizeof *out);
+    _cleanup_free_ psg_value *column = calloc(data->n_columns + 1, sizeof *column);
+    if (!program || !out || !column)
         return error_nomem(p);
-    for (size_t i = 0; i < spec->model.n_layers; i++)
-        out[i] = PSG_NONE;
-    struct builder b = { .spec = spec, .program = program, .out = out, .p = p };
+    for (size_t i = 0; i < spec->model.n_layers * OUTS_MAX; i++)
+        out[i / OUTS_MAX][i % OUTS_MAX] = PSG_NONE;
+    for (size_t i = 0; i < data->n_columns; i++)
+        column[i] = PSG_NONE;
+    struct builder b = { .spec = spec, .program = program, .data = data, .target = PSG_NONE,
+                         .column = column, .out = out, .p = p };
     struct psg_error err;
     psg_value output = PSG_NONE;
+    int r = define_open(&spec->model, program, b.own, p);
+    if (r)
+        return r;
     if (psg_program_input(program, "input", data->input.dtype, &data->input.shape, &b.input,
                           &err) < 0)
         return error_from_psg(p, "/model", &err);
-    int r = add_layers(&b, &output);
+    r = add_layers(&b, &output);
     if (r == 0)
-        r = add_loss(&b, data, output);
+        r = add_loss(&b, output);
     if (r)
         return r;
     if (psg_program_trainable_size(program) < 1) {

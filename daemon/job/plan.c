@@ -397,7 +397,8 @@ int plan_make(const struct job_spec *spec, const struct dataset_spec *dataset, d
               const struct plan_limits *limits, struct plan **planp, struct problem *p)
 {
     _cleanup_(plan_freep) struct plan *plan = calloc(1, sizeof *plan);
-    struct model_data data = { data_input_type(dataset), dataset->classes };
+    struct model_data data = { data_input_type(dataset), dataset->classes, dataset->n_columns,
+                               dataset->columns };
     if (!plan)
         return error_nomem(p);
     plan->is_private = spec->privacy != NULL;

@@ -11,7 +11,7 @@
 #include "run/checkpoint.h"
 #include "run/run.h"
 
-enum { LEASE_MAX = 4096, EVAL_CHUNK = 512, LATER_MS = 2000 };
+enum { LEASE_MAX = 4096, EVAL_CHUNK = 512, LATER_MS = 2000, COLUMNS_MAX = 34 };
 #define LEASE_NS 1000000000.0 /* a lease covers about a second of work: at most one sync a second */
 
 struct attempt {
@@ -91,11 +91,20 @@ static bool open_data(struct attempt *a)
     return true;
 }
 
+/* One column for each input of the program, by name. */
+static void fill_columns(const struct attempt *a, enum data_split split,
+                         struct psg_column column[COLUMNS_MAX])
+{
+    for (int i = 0; i < psg_program_n_inputs(a->spec->program) && i < COLUMNS_MAX; i++)
+        data_column(a->data, split, psg_program_input_info(a->spec->program, i)->name,
+                    &column[i]);
+}
+
 /* Steps that were leased can only be run again with the key they were run with. */
 static bool open_trainer(struct attempt *a)
 {
     struct psg_key key;
-    struct psg_column column[2];
+    struct psg_column column[COLUMNS_MAX];
     struct psg_error err;
     int r = 0;
     if (a->spec->has_seed)
@@ -104,7 +113,7 @@ static bool open_trainer(struct attempt *a)
         r = run_secret(a->spec->env, a->spec->dir, a->spec->leased == 0, &key);
     if (r < 0)
         return fail_errno(a, r);
-    data_columns(a->data, DATA_TRAIN, column);
+    fill_columns(a, DATA_TRAIN, column);
     r = psg_trainer_new(a->spec->program, &a->spec->options, column,
                         a->data->part[DATA_TRAIN].n, &key, &a->trainer, &err);
     psg_key_wipe(&key);
@@ -226,9 +235,9 @@ static int evaluate_chunks(struct attempt *a, int64_t classes, int64_t width,
         return PSG_E_NOMEM;
     for (int64_t first = 0; first < test->n; first += EVAL_CHUNK) {
         int64_t n = test->n - first < EVAL_CHUNK ? test->n - first : EVAL_CHUNK;
-        struct psg_column column[2];
-        data_columns(a->data, DATA_TEST, column);
-        for (int c = 0; c < 2; c++)
+        struct psg_column column[COLUMNS_MAX];
+        fill_columns(a, DATA_TEST, column);
+        for (int c = 0; c < psg_program_n_inputs(a->spec->program) && c < COLUMNS_MAX; c++)
             column[c].data = (const char *)column[c].data + (size_t)first * column[c].stride;
         struct psg_records records = { .n = n, .column = column };
         int r = psg_evaluate(psg_trainer_plan(a->trainer), psg_trainer_params(a->trainer),

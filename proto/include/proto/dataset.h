@@ -48,6 +48,22 @@ struct dataset_inputs {
     size_t n_shape;
     const int64_t *shape; /* of one record, channels first; none: as the file has it */
     int64_t vocabulary;   /* tokens: ids lie below it; otherwise 0 */
+    int64_t record_axis;  /* idx, npy: axis of the file's array that counts records; -1: the first */
+};
+
+enum dataset_column_kind { DATASET_COLUMN_FEATURES = 1, DATASET_COLUMN_TOKENS, DATASET_COLUMN_LENGTHS };
+
+/* A further input of every record, beside the inputs; programs name it. */
+struct dataset_column {
+    const char *name;
+    enum dataset_column_kind kind;
+    const char *train, *test; /* idx, npy: files */
+    size_t n_columns;
+    const int64_t *columns; /* csv: numbers of the file's columns, from 0 */
+    size_t n_shape;
+    const int64_t *shape; /* of one record; none: a single number */
+    int64_t vocabulary;   /* tokens: ids lie below it */
+    int64_t record_axis;  /* as for the inputs */
 };
 
 struct dataset_budget {
@@ -62,6 +78,8 @@ struct dataset_spec {
     struct dataset_files files;
     struct dataset_csv csv; /* format csv */
     struct dataset_inputs inputs;
+    size_t n_columns;
+    const struct dataset_column *columns;
     int64_t classes;      /* of the labels, from 2; -1: labels are real targets */
     int64_t nominal_size; /* public; -1: the count rounded to two digits */
     struct dataset_normalize normalize;
@@ -79,6 +97,8 @@ struct dataset_view {
     const char *description;
     enum dataset_format format;
     struct dataset_inputs inputs;
+    size_t n_columns;
+    const struct dataset_column *columns;
     int64_t classes;
     int64_t nominal_size;
     int64_t test_size; /* public test split only; -1: not told */

@@ -12,6 +12,14 @@
 #define MODEL_ATTRS_MAX       32   /* of one layer */
 #define MODEL_LIST_MAX        4096 /* elements of one attribute, inputs of one layer */
 #define MODEL_LAYER_DEPTH_MAX 12   /* layers within layers */
+#define MODEL_DEFINES_MAX     32
+
+/* of one definition; libpsg has further bounds (psg/expr.h) */
+#define DEFINE_NAME_MAX  47
+#define DEFINE_TEXT_MAX  2048
+#define DEFINE_AXES_MAX  12
+#define DEFINE_STEPS_MAX 128
+#define DEFINE_OUTS_MAX  8
 
 enum attr_kind { ATTR_INT = 1, ATTR_REAL, ATTR_BOOL, ATTR_STRING, ATTR_INTS, ATTR_REALS };
 
@@ -41,7 +49,7 @@ struct layer {
     const char *op;
     const char *name;      /* NULL: not given */
     size_t n_in;           /* 0: the output of the layer before, or the model's input */
-    const char *const *in; /* names of layers or inputs */
+    const char *const *in; /* names of layers or inputs; "lstm:1" is the layer's second output */
     size_t n_params;
     const struct layer_param *params;
     bool trainable; /* default true */
@@ -54,7 +62,47 @@ struct layer {
     bool nested;      /* has a list "layers", which may be empty */
 };
 
+/* ---- layers of the user's own: "define": {"swiglu": {...}} ---- */
+
+/* an attribute that a use may set, with its default; required: it must */
+struct define_attr {
+    struct attr attr; /* only the name is there when it is required */
+    bool required;
+};
+
+enum define_init { DEFINE_INIT_CONSTANT = 1, DEFINE_INIT_UNIFORM, DEFINE_INIT_NORMAL };
+
+struct define_param {
+    const char *name;
+    size_t n_shape;
+    const char *const *shape; /* a formula for each axis; numbers are written out */
+    enum define_init init;    /* 0: default */
+    const char *scale;        /* a formula: the constant, the bound, the standard deviation */
+};
+
+struct define_buffer {
+    const char *name;
+    size_t n_shape;
+    const int64_t *shape;
+    size_t n_data; /* the shape's size */
+    const double *data;
+};
+
+/* Formulas are texts here; psg/expr.h says what they mean. */
+struct define {
+    const char *name;
+    size_t n_inputs, n_attrs, n_params, n_buffers, n_let, n_out;
+    const char *const *inputs;
+    const struct define_attr *attrs;
+    const struct define_param *params;
+    const struct define_buffer *buffers;
+    const char *const *let;
+    const char *const *out;
+};
+
 struct model {
+    size_t n_defines;
+    const struct define *defines;
     size_t n_layers; /* at least 1, at most MODEL_LAYERS_MAX, nested ones included */
     const struct layer *layers;
 };
@@ -65,6 +113,10 @@ enum loss_reduction { LOSS_REDUCTION_MEAN = 1, LOSS_REDUCTION_SUM };
 struct loss {
     const char *type;
     enum loss_reduction reduction; /* over the elements of ONE record; default mean */
+    bool reduction_given;
+    size_t n_in;                   /* 0: the model's output and "target" */
+    const char *const *in;         /* names of layers, inputs, "target" */
+    const char *sample_weight;     /* name of an input that multiplies the loss; NULL: none */
     size_t n_attrs;
     const struct attr *attrs;
 };

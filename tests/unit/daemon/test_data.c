@@ -50,10 +50,11 @@ START_TEST(digits_are_whole_and_split_evenly)
     /* pixels of the first record: a zero, as the source has it */
     static const unsigned char first[] = { 0, 0, 5, 13, 9, 1, 0, 0, 0, 0, 13, 15, 10, 15, 5, 0 };
     ck_assert_mem_eq(data->part[0].inputs, first, sizeof first);
-    struct psg_column column[2];
-    data_columns(data, DATA_TRAIN, column);
-    ck_assert(0 * column[0].scale + column[0].shift == -1);
-    ck_assert(16 * column[0].scale + column[0].shift == 1);
+    struct psg_column column;
+    ck_assert(data_column(data, DATA_TRAIN, "input", &column));
+    ck_assert(0 * column.scale + column.shift == -1);
+    ck_assert(16 * column.scale + column.shift == 1);
+    ck_assert(!data_column(data, DATA_TRAIN, "lengths", &column));
     data_free(data);
     dataset_spec_free(spec);
 }

@@ -143,7 +143,7 @@ START_TEST(errors_name_the_place)
         { { .layers = FLAT "{\"op\": \"linear\", \"in_features\": 64, \"out_features\": 10, \"bios\": true}" },
           0, "/model/layers/1/bios" },
         { { .layers = FLAT "{\"op\": \"linear\", \"in\": [\"x\"], \"in_features\": 64, \"out_features\": 10}" },
-          0, "/model/layers/1/in" },
+          0, "/model/layers/1/in/0" },
         { { .layers = FLAT "{\"op\": \"sequential\", \"layers\": [{\"op\": \"relu\"}, {\"op\": \"linear\","
                            " \"in_features\": 64, \"out_features\": 10, \"bias\": 7}]}" },
           0, "/model/layers/1/layers/1/bias" },
