@@ -70,7 +70,8 @@ static bool norm_is_cheaper(const struct psg_program *p, const struct node *node
 
 /* n_uses: of each parameter, by nodes that lead to the loss */
 static enum route choose_route(const struct psg_program *p, enum psg_mode mode,
-                               const struct node *node, const int *n_uses)
+                               const struct psg_registry *registry, const struct node *node,
+                               const int *n_uses)
 {
     bool any = false, tied = false;
     for (int r = 0; r < node->n_param; r++) {
@@ -79,7 +80,7 @@ static enum route choose_route(const struct psg_program *p, enum psg_mode mode,
     }
     if (!any)
         return ROUTE_NONE;
-    bool can = node->op->norm_sample && node->op->clipped_sum && !tied;
+    bool can = rule_has_norm(registry, node->op) && !tied;
     if (!can || mode == PSG_MODE_HOOKS)
         return ROUTE_ROWS;
     if (mode == PSG_MODE_GHOST)
@@ -98,11 +99,12 @@ static int choose_routes(const struct psg_plan *plan, struct layered *l)
             n_uses[p->nodes[i].param[r].param]++;
     for (int i = 0; i < p->n_nodes; i++)
         if (plan->tp.node[i].live)
-            l->route[i] = choose_route(p, plan->mode, &p->nodes[i], n_uses);
+            l->route[i] = choose_route(p, plan->mode, plan->registry, &p->nodes[i], n_uses);
     return 0;
 }
 
-int64_t layered_row_reals(const struct psg_program *p, enum psg_mode mode)
+int64_t layered_row_reals(const struct psg_program *p, enum psg_mode mode,
+                          const struct psg_registry *registry)
 {
     _cleanup_free_ int *n_uses = calloc((size_t)p->n_params + 1, sizeof *n_uses);
     int64_t reals = 0;
@@ -113,7 +115,7 @@ int64_t layered_row_reals(const struct psg_program *p, enum psg_mode mode)
             n_uses[p->nodes[i].param[r].param]++;
     for (int i = 0; i < p->n_nodes; i++) {
         const struct node *node = &p->nodes[i];
-        if (choose_route(p, mode, node, n_uses) != ROUTE_ROWS)
+        if (choose_route(p, mode, registry, node, n_uses) != ROUTE_ROWS)
             continue;
         for (int r = 0; r < node->n_param; r++)
             if (info_of(p, node, r)->trainable)
@@ -135,7 +137,7 @@ static void place_rows(const struct psg_plan *plan, struct layered *l)
             int number = node->param[r].param;
             bool first = l->row_at[number] < 0;
             /* a derived rule writes contiguous rows, so its rows pass through the temp room */
-            bool direct = first && node->op->grad_sample;
+            bool direct = first && rule_has_grad(plan, i);
             l->put[i][r] = direct ? PUT_WRITE : PUT_ADD;
             if (first)
                 l->row_at[number] = 0; /* found; placed below */
@@ -289,12 +291,12 @@ static void visit_rows(struct worker *w, int i, struct psg_call *call)
             all_direct = false;
         }
     }
-    if (!node->op->grad_sample) {
+    if (!rule_has_grad(plan, i)) {
         derive_run(w, i, plan->tp.node[i].rows, w->rows[i], call, lw->to);
     } else if (all_direct) {
         call->grad = lw->to;
         call->grad_stride = l->row_length;
-        node->op->grad_sample(call);
+        rule_grad_sample(plan, i, call);
     } else { /* one stride serves all roles of a call: each role apart */
         for (int r = 0; r < node->n_param; r++) {
             if (!lw->to[r])
@@ -303,7 +305,7 @@ static void visit_rows(struct worker *w, int i, struct psg_call *call)
             call->grad = lw->only;
             call->grad_stride = l->put[i][r] == PUT_WRITE ? l->row_length
                                                           : param_info(plan, node, r)->size;
-            node->op->grad_sample(call);
+            rule_grad_sample(plan, i, call);
             lw->only[r] = NULL;
         }
     }
@@ -329,7 +331,7 @@ static void visit_norms(struct worker *w, int i, struct psg_call *call, double *
             continue;
         call->use = lw->use;
         call->sq = sq + g * plan->tile;
-        node->op->norm_sample(call);
+        rule_norm_sample(plan, i, call);
     }
 }
 
@@ -379,7 +381,7 @@ static void sum_node(struct worker *w, int i, int64_t n, const psg_real *weight,
         tile_call_init(w, i, n, true, &tc);
         tc.call.weight = weight + g * plan->tile;
         tc.call.sum = lw->to;
-        node->op->clipped_sum(&tc.call);
+        rule_clipped_sum(plan, i, &tc.call);
     }
 }
 
@@ -434,7 +436,7 @@ static void visit_plain(struct worker *w, int i, struct psg_call *call, void *ar
     const struct node *node = &plan->program->nodes[i];
     if (l->route[i] == ROUTE_NONE)
         return;
-    if (!node->op->clipped_sum) {
+    if (!rule_has_sum(plan, i)) {
         visit_rows(w, i, call);
         return;
     }
@@ -444,7 +446,7 @@ static void visit_plain(struct worker *w, int i, struct psg_call *call, void *ar
                         : NULL;
     call->weight = w->ones;
     call->sum = lw->to;
-    node->op->clipped_sum(call);
+    rule_clipped_sum(plan, i, call);
 }
 
 static void layered_plain(struct worker *w, int64_t n, psg_real *sum)
@@ -470,12 +472,11 @@ static const psg_real *layered_input_grad(struct worker *w, int input)
 static const char *layered_route(const struct psg_plan *plan, int i)
 {
     const struct layered *l = plan->mode_state;
-    const struct psg_op *op = plan->program->nodes[i].op;
     if (!l || l->route[i] == ROUTE_NONE)
         return "";
     if (l->route[i] == ROUTE_NORM)
         return "norm_sample";
-    return op->grad_sample ? "grad_sample" : "derived";
+    return rule_has_grad(plan, i) ? "grad_sample" : "derived";
 }
 
 const struct mode_vtable mode_layered = {

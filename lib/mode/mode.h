@@ -4,6 +4,7 @@
  *   load.c    columns of the batch -> inputs of a tile
  *   tile.c    forward and backward of a tile, layer by layer
  *   derive.c  rules that an op leaves out, made from its lowering
+ *   registry.c client.c  samplers and ops that a client brought; check.c compares them
  *   layered.c hooks, ghost, auto: a route for each node
  *   graph.c   functorch, ew: one transformed graph for the whole program */
 #ifndef MODE_MODE_H
@@ -34,7 +35,8 @@ struct mode_vtable {
 };
 extern const struct mode_vtable mode_layered, mode_graph;
 /* Length of the per-sample gradients that hooks, ghost or auto would keep for each sample. */
-int64_t layered_row_reals(const struct psg_program *p, enum psg_mode mode);
+int64_t layered_row_reals(const struct psg_program *p, enum psg_mode mode,
+                          const struct psg_registry *registry);
 
 /* How the gradient of a value or parameter is put down at one of its uses. */
 enum put { PUT_NONE, PUT_WRITE, PUT_ADD };
@@ -48,6 +50,7 @@ struct node_plan {
     /* rules that the op leaves out, or NULL; forward[1] while training, forward[0] NULL where
      * that is the same */
     struct derived *back, *rows, *forward[2];
+    struct client *client; /* the grad sampler that a client registered, or NULL */
 };
 
 /* Forward and backward for whole tiles: what tile.c compiles once and workers share. */
@@ -66,6 +69,7 @@ struct span {
 struct psg_plan {
     const struct psg_program *program;
     const struct psg_backend *be;
+    const struct psg_registry *registry; /* or NULL */
     const struct mode_vtable *vt;
     enum psg_mode mode;
     int64_t tile;
@@ -140,6 +144,35 @@ void tile_call_init(struct worker *w, int node, int64_t n, bool training,
 int64_t value_size(const struct psg_plan *plan, psg_value v);
 bool param_trainable(const struct psg_plan *plan, const struct node *node, int r);
 void worker_set_params(struct worker *w, const psg_real *params);
+
+/* ---- client.c, registry.c, check.c: what a client brought ---- */
+struct client {
+    const struct psg_grad_sampler *sampler;
+    struct psg_sampler_call about; /* call is filled in for each call */
+    struct psg_type *in, *out;
+    struct psg_shape *param;
+    const char **role;
+};
+/* Finds the registered sampler of each node, and room for it. */
+int client_rules_bind(struct psg_plan *plan, struct psg_error *err);
+struct client *client_rules_free(struct client *c);
+/* Who brought the rules of this op, for messages. */
+const char *registry_origin(const struct psg_registry *registry, const struct psg_op *op);
+/* The rules of a node: the client's if there is one, else the op's. */
+bool rule_has_grad(const struct psg_plan *plan, int node);
+bool rule_has_sum(const struct psg_plan *plan, int node);
+bool rule_has_norm(const struct psg_registry *registry, const struct psg_op *op);
+void rule_grad_sample(const struct psg_plan *plan, int node, const struct psg_call *call);
+void rule_norm_sample(const struct psg_plan *plan, int node, const struct psg_call *call);
+void rule_clipped_sum(const struct psg_plan *plan, int node, const struct psg_call *call);
+/* Compares every rule that came from a client with functorch: PSG_E_INVALID where one differs. */
+int client_rules_check(const struct psg_program *p, const struct psg_plan_options *options,
+                struct psg_error *err);
+
+/* ---- plan.c ---- */
+/* psg_plan_new() without client_rules_check(). */
+int plan_new_unchecked(const struct psg_program *program, const struct psg_plan_options *options,
+              struct psg_plan **planp, struct psg_error *err);
 
 /* ---- derive.c ---- */
 struct derived {

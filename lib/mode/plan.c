@@ -83,10 +83,11 @@ static int worker_open(struct psg_plan *plan, struct worker *w, struct psg_error
 }
 
 /* Bytes that one sample keeps busy in a tile: activations, their gradients, rows. */
-static double sample_bytes(const struct psg_program *p, enum psg_mode mode)
+static double sample_bytes(const struct psg_program *p, const struct psg_plan_options *o)
 {
-    bool layered = mode != PSG_MODE_FUNCTORCH && mode != PSG_MODE_EW;
-    double reals = (double)(layered ? layered_row_reals(p, mode) : p->trainable_size);
+    bool layered = o->mode != PSG_MODE_FUNCTORCH && o->mode != PSG_MODE_EW;
+    double reals = (double)(layered ? layered_row_reals(p, o->mode, o->registry)
+                                    : p->trainable_size);
     for (int v = 0; v < p->n_values; v++)
         reals += 2 * (double)psg_shape_size(&p->values[v].type.shape);
     for (int i = 0; i < p->n_nodes; i++)
@@ -99,10 +100,10 @@ enum { TILE_MAX = 32, LANES_DEFAULT = 8, LANES_MAX = 64 };
 /* Few enough samples that a tile stays in a core's share of the cache, unless a layer needs
  * more to be fast. The choice depends on program and mode alone: it is part of the result's
  * bits. */
-static int64_t choose_tile(const struct psg_program *p, enum psg_mode mode)
+static int64_t choose_tile(const struct psg_program *p, const struct psg_plan_options *o)
 {
     const double cache = 2 << 20, room = 64 << 20;
-    double bytes = sample_bytes(p, mode), fit = cache / bytes;
+    double bytes = sample_bytes(p, o), fit = cache / bytes;
     for (int i = 0; i < p->n_nodes; i++)
         fit = fmax(fit, fmin((double)p->nodes[i].tile, room / bytes));
     return fit < 1 ? 1 : fit > TILE_MAX ? TILE_MAX : (int64_t)fit;
@@ -157,9 +158,10 @@ static int plan_fill(struct psg_plan *plan, const struct psg_plan_options *o,
     const struct psg_program *p = plan->program;
     plan->be = o->backend ? o->backend : psg_backend_cpu();
     plan->mode = o->mode;
+    plan->registry = o->registry;
     plan->vt = o->mode == PSG_MODE_FUNCTORCH || o->mode == PSG_MODE_EW ? &mode_graph
                                                                        : &mode_layered;
-    plan->tile = o->tile > 0 ? o->tile : choose_tile(p, o->mode);
+    plan->tile = o->tile > 0 ? o->tile : choose_tile(p, o);
     plan->n_lanes = o->n_lanes > 0 ? o->n_lanes : choose_lanes(p);
     plan->n_threads = o->n_threads > 0 ? o->n_threads : 1;
     plan->input_grads = o->input_grads;
@@ -184,8 +186,8 @@ static int plan_fill(struct psg_plan *plan, const struct psg_plan_options *o,
     return r;
 }
 
-int psg_plan_new(const struct psg_program *program, const struct psg_plan_options *options,
-                 struct psg_plan **planp, struct psg_error *err)
+int plan_new_unchecked(const struct psg_program *program, const struct psg_plan_options *options,
+              struct psg_plan **planp, struct psg_error *err)
 {
     if (!program->checked)
         return psg_fail(err, PSG_E_INVALID, NULL, "the program has not been checked");
@@ -203,6 +205,18 @@ int psg_plan_new(const struct psg_program *program, const struct psg_plan_option
         return r;
     *planp = steal(&plan);
     return 0;
+}
+
+int psg_plan_new(const struct psg_program *program, const struct psg_plan_options *options,
+                 struct psg_plan **planp, struct psg_error *err)
+{
+    _cleanup_(psg_plan_freep) struct psg_plan *plan = NULL;
+    int r = plan_new_unchecked(program, options, &plan, err);
+    if (r == 0)
+        r = client_rules_check(program, options, err);
+    if (r == 0)
+        *planp = steal(&plan);
+    return r;
 }
 
 struct psg_plan *psg_plan_free(struct psg_plan *plan)

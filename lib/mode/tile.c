@@ -106,7 +106,7 @@ static int compile_backward(struct psg_plan *plan, struct psg_error *err)
         int r = 0;
         if (np->live && wants_in && !node->op->backward)
             r = derive_node(plan, i, true, &np->back, err);
-        if (r == 0 && wants_rows && !node->op->grad_sample)
+        if (r == 0 && wants_rows && !rule_has_grad(plan, i))
             r = derive_node(plan, i, false, &np->rows, err);
         if (r)
             return r;
@@ -149,6 +149,8 @@ int tile_compile(struct psg_plan *plan, bool backward, struct psg_error *err)
             tp->scratch = node->scratch;
     }
     int r = compile_forward(plan, err);
+    if (r == 0 && backward)
+        r = client_rules_bind(plan, err);
     return r || !backward ? r : compile_backward(plan, err);
 }
 
@@ -162,6 +164,7 @@ void tile_destroy(struct psg_plan *plan)
         derive_free(tp->node[i].rows);
         for (int k = 0; k < 2; k++)
             derive_free(tp->node[i].forward[k]);
+        client_rules_free(tp->node[i].client);
     }
     free(tp->node);
     free(tp->wants_grad);

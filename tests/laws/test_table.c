@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client_sampler.h"
 #include "models.h"
 #include "psg/dp.h"
 #include "psg/plan.h"
@@ -35,12 +36,41 @@ struct fixture {
     struct psg_key key;
 };
 
+/* the op and the samplers of the row about a client's own */
+static struct client_count calls;
+static struct psg_registry *registry;
+
+static void square_sampler(const struct psg_sampler_call *c)
+{
+    atomic_fetch_add(&calls.grad, 1);
+    client_square.grad_sample(c->call);
+}
+
+static bool registry_open(void)
+{
+    const struct psg_grad_sampler linear = {
+        .op = "linear", .grad_sample = client_linear_grad, .norm_sample = client_linear_norm,
+        .clipped_sum = client_linear_sum, .user = &calls
+    };
+    const struct psg_grad_sampler square = { .op = "client_square",
+                                             .grad_sample = square_sampler };
+    registry = psg_registry_new();
+    return registry && psg_register_op(registry, &client_square, NULL, NULL) == 0 &&
+           psg_register_grad_sampler(registry, &linear, NULL) == 0 &&
+           psg_register_grad_sampler(registry, &square, NULL) == 0;
+}
+
+static int calls_made(void)
+{
+    return calls.grad + calls.norm + calls.sum;
+}
+
 static bool fixture_open(struct fixture *f, const struct net *net, struct psg_error *err)
 {
     const struct model m = { .name = "cell", .n_classes = 3, .input = net->input,
                              .layers = net->layers };
     memset(f, 0, sizeof *f);
-    if (model_build(&m, &f->p, err))
+    if (model_build_with(&m, registry, &f->p, err))
         return false;
     const struct psg_input_info *in = psg_program_input_info(f->p, 0);
     int64_t size = psg_shape_size(&in->type.shape);
@@ -150,16 +180,17 @@ static bool compare(const struct fixture *f, const struct answer *got,
     return false;
 }
 
-/* One net in one mode: the full batch, or none of it. */
-static bool net_passes(const struct net *net, enum psg_mode mode, int64_t n, char *why,
-                       size_t size)
+/* One net in one mode: the full batch, or none of it; with the client's samplers or without. */
+static bool net_passes(const struct net *net, enum psg_mode mode, int64_t n, bool client,
+                       char *why, size_t size)
 {
     struct psg_error err = { 0 };
     struct fixture f;
     struct answer want = { 0 }, got = { 0 };
     struct psg_plan_options ref = { .mode = PSG_MODE_HOOKS, .backend = psg_backend_ref(),
                                     .tile = 1 };
-    struct psg_plan_options here = { .mode = mode, .tile = 3, .n_threads = 2 };
+    struct psg_plan_options here = { .mode = mode, .tile = 3, .n_threads = 2,
+                                     .registry = client ? registry : NULL };
     double bound = 0.8;
     bool ok = fixture_open(&f, net, &err) &&
               answer_make(&f, f.column, n, &ref, bound, &want, &err) &&
@@ -212,7 +243,7 @@ static bool batch_second_passes(const struct net *net, enum psg_mode mode, char 
 }
 
 enum { ROWS_MAX = 16 };
-enum situation { FULL, EMPTY, BATCH_SECOND };
+enum situation { FULL, EMPTY, BATCH_SECOND, CLIENT };
 
 struct row {
     const char *name, *title;
@@ -232,12 +263,29 @@ static int list_rows(struct row *rows)
     }
     int recurrent = 0;
     for (int i = 0; i < n; i++)
+        if (strcmp(rows[i].name, "client_sampler") == 0)
+            rows[i].situation = CLIENT;
+    for (int i = 0; i < n; i++)
         if (strcmp(rows[i].name, "recurrent") == 0)
             recurrent = i;
     rows[n] = (struct row){ "batch_second", "batch_first=False", rows[recurrent].first,
                             rows[recurrent].last, BATCH_SECOND };
     rows[n + 1] = (struct row){ "empty_batch", "Empty Poisson batches", 0, N_NETS - 1, EMPTY };
     return n + 2;
+}
+
+/* hooks, ghost and auto take the client's rules, functorch and ew their own route. */
+static bool client_passes(const struct net *net, enum psg_mode mode, char *why, size_t size)
+{
+    int before = calls_made();
+    if (!net_passes(net, mode, N, true, why, size))
+        return false;
+    bool asked = calls_made() > before;
+    bool own_route = mode == PSG_MODE_FUNCTORCH || mode == PSG_MODE_EW;
+    if (asked != own_route)
+        return true;
+    snprintf(why, size, asked ? "the client's rules were called" : "no rule was called");
+    return false;
 }
 
 static bool cell_passes(const struct row *row, enum psg_mode mode, char *why, size_t size)
@@ -247,8 +295,10 @@ static bool cell_passes(const struct row *row, enum psg_mode mode, char *why, si
         bool ok = nets[i].title ? true
                   : row->situation == BATCH_SECOND
                       ? batch_second_passes(&nets[i], mode, reason, sizeof reason)
-                      : net_passes(&nets[i], mode, row->situation == EMPTY ? 0 : N, reason,
-                                   sizeof reason);
+                  : row->situation == CLIENT
+                      ? client_passes(&nets[i], mode, reason, sizeof reason)
+                      : net_passes(&nets[i], mode, row->situation == EMPTY ? 0 : N, false,
+                                   reason, sizeof reason);
         if (ok)
             continue;
         snprintf(why, size, "%.60s ...: %.400s", nets[i].layers[0], reason);
@@ -297,5 +347,8 @@ static int print_table(void)
 
 int main(int argc, char **argv)
 {
-    return argc > 1 && strcmp(argv[1], "--print") == 0 ? print_table() : run_tests();
+    bool ok = registry_open();
+    int r = !ok ? 1 : argc > 1 && strcmp(argv[1], "--print") == 0 ? print_table() : run_tests();
+    psg_registry_free(registry);
+    return r;
 }

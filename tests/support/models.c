@@ -84,8 +84,8 @@ static struct psg_shape parse_shape(const char *text)
     return shape;
 }
 
-static int add_layer(struct psg_program *p, const char *line, psg_value *v,
-                     struct psg_error *err)
+static int add_layer(struct psg_program *p, const struct psg_registry *registry,
+                     const char *line, psg_value *v, struct psg_error *err)
 {
     char path[64], op[64];
     psg_value in[8], out[8];
@@ -102,20 +102,23 @@ static int add_layer(struct psg_program *p, const char *line, psg_value *v,
     _cleanup_(psg_attrs_freep) struct psg_attrs *a = attrs_from_text(line + at);
     if (!a)
         return psg_fail(err, PSG_E_FORMAT, line, "cannot read the attributes");
-    int r = psg_program_add(p, op, path, in, n_in, a, NULL, 0, out, NULL, err);
+    const struct psg_op *own = psg_registry_op(registry, op);
+    int r = own ? psg_program_add_op(p, own, path, in, n_in, a, NULL, 0, out, NULL, err)
+                : psg_program_add(p, op, path, in, n_in, a, NULL, 0, out, NULL, err);
     if (r == 0)
         *v = out[0];
     return r;
 }
 
-static int build(const struct model *m, struct psg_program *p, struct psg_error *err)
+static int build(const struct model *m, const struct psg_registry *registry,
+                 struct psg_program *p, struct psg_error *err)
 {
     const char *colon = strchr(m->input, ':');
     struct psg_shape shape = parse_shape(colon ? colon + 1 : m->input), none = { 0 };
     psg_value v, in[2];
     int r = psg_program_input(p, "x", colon ? PSG_I64 : PSG_REAL, &shape, &v, err);
     for (int i = 0; r == 0 && m->layers[i]; i++)
-        r = add_layer(p, m->layers[i], &v, err);
+        r = add_layer(p, registry, m->layers[i], &v, err);
     if (r)
         return r;
     in[0] = v;
@@ -140,10 +143,16 @@ static int build(const struct model *m, struct psg_program *p, struct psg_error 
 
 int model_build(const struct model *m, struct psg_program **pp, struct psg_error *err)
 {
+    return model_build_with(m, NULL, pp, err);
+}
+
+int model_build_with(const struct model *m, const struct psg_registry *registry,
+                     struct psg_program **pp, struct psg_error *err)
+{
     _cleanup_(psg_program_freep) struct psg_program *p = psg_program_new();
     if (!p)
         return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
-    int r = build(m, p, err);
+    int r = build(m, registry, p, err);
     if (r == 0)
         *pp = steal(&p);
     return r;

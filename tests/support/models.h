@@ -3,6 +3,7 @@
 #define TESTS_MODELS_H
 
 #include "psg/program.h"
+#include "psg/registry.h"
 
 struct model {
     const char *name;
@@ -17,5 +18,8 @@ const struct model *model_find(const char *name);
 const struct model *model_at(int i); /* NULL past the end */
 /* Inputs "x" and "target" (one class number), cross entropy as loss. */
 int model_build(const struct model *m, struct psg_program **pp, struct psg_error *err);
+/* The same with the ops of a client. */
+int model_build_with(const struct model *m, const struct psg_registry *registry,
+                     struct psg_program **pp, struct psg_error *err);
 
 #endif

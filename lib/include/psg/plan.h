@@ -9,6 +9,7 @@
 #define PSG_PLAN_H
 
 #include "psg/program.h"
+#include "psg/registry.h"
 #include "psg/team.h"
 
 #ifdef __cplusplus
@@ -39,10 +40,12 @@ struct psg_plan_options {
     const int *group;
     int n_groups;
     bool input_grads; /* psg_grad_sample also gives gradients of real inputs */
+    const struct psg_registry *registry; /* a client's samplers, or NULL; outlives the plan */
 };
 
 struct psg_plan;
-/* program must outlive the plan. PSG_E_UNSUPPORTED names the node that this mode cannot run. */
+/* program must outlive the plan. PSG_E_UNSUPPORTED names the node that this mode cannot run,
+ * PSG_E_INVALID the parameter whose gradient a client's rule gets wrong (psg/registry.h). */
 PSG_API int psg_plan_new(const struct psg_program *program,
                          const struct psg_plan_options *options, struct psg_plan **planp,
                          struct psg_error *err);
