@@ -167,6 +167,9 @@ static void on_listen(uv_poll_t *poll, int status, int events)
 }
 
 static void on_log(void *cls, const char *fmt, va_list args)
+    __attribute__((format(printf, 2, 0)));
+
+static void on_log(void *cls, const char *fmt, va_list args)
 {
     struct endpoint *endpoint = cls;
     char text[256];

@@ -149,6 +149,8 @@ static void on_event(void *arg, struct event *event)
         a->last_step_ns = a->jobs->env->monotonic_ns(a->jobs->env);
     }
     int r = stream_append(a->jobs->stream, a->row.id, event, &p);
+    if (r == 0 && event->type == EVENT_CHECKPOINT)
+        r = clear_failures(a, &p); /* a crash from here on goes on from a later step */
     if (r < 0)
         jobs_fail(a->jobs, r); /* refused: no room on the disk; the event is lost, no number is */
 }

@@ -45,10 +45,12 @@ static uint64_t draw(void)
 
 void fault_arm(enum fault_mode mode, uint64_t n, uint64_t seed)
 {
+    pthread_mutex_lock(&fault.lock);
     fault.mode = mode;
     fault.n = n;
     fault.count = 0;
     fault.random = seed;
+    pthread_mutex_unlock(&fault.lock);
 }
 
 uint64_t fault_count(void)
