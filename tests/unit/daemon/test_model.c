@@ -39,7 +39,7 @@ static void put_npy(const char *name, const char *descr, const char *shape, cons
 }
 
 /* Six reviews of at most five words, with a year, an importance and a tag for each word. */
-static void put_reviews(void)
+static void put_reviews(int64_t padding)
 {
     int64_t words[N][T], turned[T][N], tags[N][T], lengths[N], label[N];
     float year[N][2], weight[N];
@@ -50,7 +50,7 @@ static void put_reviews(void)
         year[i][0] = (float)sin(i);
         year[i][1] = (float)cos(i);
         for (int t = 0; t < T; t++) {
-            words[i][t] = t < lengths[i] ? 1 + (3 * i + t) % 6 : 0;
+            words[i][t] = t < lengths[i] ? 1 + (3 * i + t) % 6 : padding;
             tags[i][t] = t < lengths[i] ? 1 + (i + t) % 3 : 0;
             turned[t][i] = words[i][t];
         }
@@ -187,7 +187,7 @@ static void setup(void)
 {
     dir = open(tmpdir_new(), O_RDONLY | O_DIRECTORY);
     ck_assert_int_ge(dir, 0);
-    put_reviews();
+    put_reviews(0);
 }
 
 static void teardown(void)
@@ -274,6 +274,45 @@ START_TEST(batch_first_false)
     ck_assert_int_eq(data_load(spec, dir, &data, &p), ERROR_REFUSED);
     ck_assert_str_eq(p.errors[0].pointer, "/inputs/record_axis");
     dataset_spec_free(spec);
+}
+END_TEST
+
+/* What stands behind a record's length changes nothing, in models written in JSON. */
+START_TEST(padding_has_no_part)
+{
+#define WORDS "{\"op\": \"embedding\", \"name\": \"words\", \"num_embeddings\": 7, \"embedding_dim\": 4}"
+#define ENDS "{\"op\": \"linear\", \"out_features\": 2, \"name\": \"fc\"}"
+    static const struct {
+        const char *define, *layers, *loss;
+    } cases[] = {
+        { "\"attend\": {\"inputs\": [\"x\", \"lengths\"],"
+          " \"params\": {\"query\": {\"shape\": [\"size(x, -1)\"], \"init\": {\"normal\": 0.5}}},"
+          " \"let\": [\"s = where(arange(size(x, 0)) < lengths, x @ query, -1e9)\"],"
+          " \"out\": \"softmax(s, 0) @ x\"}",
+          WORDS ", {\"op\": \"lstm\", \"name\": \"r\", \"in\": [\"words\", \"lengths\"],"
+                "  \"hidden_size\": 3, \"bidirectional\": true, \"batch_first\": true},"
+                "{\"op\": \"attend\", \"in\": [\"r\", \"lengths\"]}," ENDS,
+          "\"cross_entropy\"" },
+        { "",
+          WORDS ", {\"op\": \"padding_mask\", \"name\": \"mask\", \"in\": [\"lengths\"], \"size\": 5},"
+                "{\"op\": \"multihead_attention\", \"name\": \"a\", \"num_heads\": 2,"
+                " \"in\": [\"words\", \"words\", \"words\", \"mask\"], \"key_padding_mask\": true},"
+                "{\"op\": \"sequence_mean\", \"in\": [\"a\", \"lengths\"]}," ENDS,
+          "\"cross_entropy\"" },
+        { "", WORDS ", {\"op\": \"linear\", \"out_features\": 4, \"name\": \"tagger\"}",
+          "{\"type\": \"cross_entropy\", \"in\": [\"tagger\", \"tags\"], \"class_dim\": 2,"
+          " \"ignore_index\": 0}" },
+    };
+    struct run zeros, noise;
+    run_open(&zeros, REVIEWS("x.npy", "0"), cases[_i].define, cases[_i].layers, cases[_i].loss);
+    put_reviews(5);
+    run_open(&noise, REVIEWS("x.npy", "0"), cases[_i].define, cases[_i].layers, cases[_i].loss);
+    ck_assert_mem_ne(zeros.data->sha256, noise.data->sha256, 32);
+    close_to(noise.rows, zeros.rows, N * zeros.size);
+    check_modes(&zeros);
+    check_modes(&noise);
+    run_close(&zeros);
+    run_close(&noise);
 }
 END_TEST
 
@@ -381,6 +420,7 @@ int main(void)
     tcase_add_test(tc, own_layers_with_several_inputs_train_in_every_mode);
     tcase_add_test(tc, a_sample_weight_scales_the_record);
     tcase_add_test(tc, batch_first_false);
+    tcase_add_loop_test(tc, padding_has_no_part, 0, 3);
     tcase_add_test(tc, csv_columns_become_inputs);
     tcase_add_loop_test(tc, bad_columns_are_refused, 0, 3);
     tcase_add_loop_test(tc, mistakes_name_formula_column_and_layer, 0, 13);
