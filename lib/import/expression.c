@@ -12,6 +12,7 @@ struct frame {
     int method;        /* constant */
     bool colon;        /* B_INDEX: a slice */
     bool comma;        /* B_GROUP: a tuple even of one */
+    bool named;        /* calls: the argument at work has a name */
     struct im_list kw; /* names of keyword arguments */
 };
 
@@ -145,7 +146,7 @@ static int cast(struct parse *p, bool unset)
     if (r)
         return r;
     if (unset) {
-        r = emit_const(c, (struct im_value){ .kind = IM_UNSET });
+        r = emit_const(c, (struct im_value){ .kind = IM_UNKNOWN });
         p->operand = true;
         return r ? r : lex_expect(c, ')');
     }
@@ -161,8 +162,8 @@ static int keyword(struct parse *p, const struct lexer *name, bool *taken)
     struct frame *f = top(p);
     *taken = f && (f->kind == B_CALL || f->kind == B_METHOD) && lex_is(c, '=');
     if (!*taken)
-        return f && f->kw.n ? code_fail(c, PSG_E_FORMAT, "a plain argument after a named one")
-                            : 0;
+        return 0;
+    f->named = true;
     struct im_value v = im_text_new(c->pool, IM_TEXT, name->text, name->n);
     if (v.kind == IM_NONE || im_list_push(c->pool, &f->kw, v))
         return code_no_memory(c);
@@ -241,6 +242,16 @@ static int close_call(struct parse *p, const struct frame *f)
     return emit3(c, f->kind == B_METHOD ? CODE_METHOD : CODE_CALL, f->n, names, f->method);
 }
 
+/* The argument at work is complete. */
+static int end_argument(struct parse *p, struct frame *f)
+{
+    if (f->kw.n && !f->named)
+        return code_fail(p->c, PSG_E_FORMAT, "a plain argument after a named one");
+    f->named = false;
+    f->n++;
+    return 0;
+}
+
 /* A closing bracket. */
 static int close_frame(struct parse *p, char ch)
 {
@@ -252,8 +263,9 @@ static int close_frame(struct parse *p, char ch)
     };
     if (closing[f->kind] != ch)
         return code_fail(c, PSG_E_FORMAT, "expected '%c'", closing[f->kind]);
-    f->n += p->operand;
-    int r = 0;
+    int r = p->operand ? end_argument(p, f) : 0;
+    if (r)
+        return r;
     switch (f->kind) {
     case B_GROUP:
         r = f->n != 1 || f->comma ? code_emit(c, CODE_TUPLE, f->n, 0) : 0;
@@ -350,10 +362,10 @@ static int operator(struct parse *p, bool list, bool *done)
     if (ch == '[')
         return open_frame(p, B_INDEX);
     if (f && ch == ',' && f->kind != B_INDEX && f->kind != B_CAST) {
-        f->n++;
         f->comma = true;
         p->operand = false;
-        return lex_next(c);
+        int r = end_argument(p, f);
+        return r ? r : lex_next(c);
     }
     if (f && ch == ':' && ((f->kind == B_DICT && f->n % 2 == 0) ||
                            (f->kind == B_INDEX && !f->colon))) {

@@ -24,7 +24,8 @@ enum im_kind {
     IM_NAME,    /* a class, function or method by its qualified name */
     IM_STORAGE, /* while a pickle is read */
     IM_MARK,    /* while a pickle is read */
-    IM_UNSET    /* uninitialized(T) */
+    IM_UNSET,   /* not given, not set */
+    IM_UNKNOWN  /* uninitialized(T), results that have no meaning here: may be passed on */
 };
 
 struct im_text {
