@@ -35,8 +35,8 @@ static int read_entry(struct psg_import *imp, const char *name, struct zip_entry
     return *ep ? zip_read(&imp->zip, *ep, err) : 0;
 }
 
-static int read_pickle(struct psg_import *imp, const char *name, struct im_value *v, bool *found,
-                       struct psg_error *err)
+static int read_pickle(struct psg_import *imp, const char *name, struct im_value *v,
+                       bool *found, struct psg_error *err)
 {
     struct zip_entry *e = NULL;
     int r = read_entry(imp, name, &e, err);
@@ -117,14 +117,15 @@ static int name_lists(struct psg_import *imp, struct psg_error *err)
                 snprintf(name, sizeof name, "%.250s.%zu", at->attrs->item[i].text->s, k);
                 struct im_value *item = &v->list->item[k];
                 if (item->kind == IM_STORED)
-                    r = name_tensor(imp, item, at->path, name, !item->stored->requires_grad, err);
+                    r = name_tensor(imp, item, at->path, name, !item->stored->requires_grad,
+                                    err);
             }
         }
     return r;
 }
 
-int archive_open(struct psg_import *imp, const uint8_t *bytes, size_t size, const char *place,
-                 struct psg_error *err)
+int archive_open(struct psg_import *imp, const uint8_t *bytes, size_t size,
+                 const char *place, struct psg_error *err)
 {
     struct im_value v = im_none();
     bool found;
@@ -160,7 +161,8 @@ int im_stored_open(struct im_run *r, struct im_stored *s)
     int status = read_entry(imp, name, &e, r->err);
     if (status)
         return status;
-    if (!e || e->size / (uint64_t)im_element_size(s->storage->element) < (uint64_t)s->storage->n)
+    if (!e ||
+        e->size / (uint64_t)im_element_size(s->storage->element) < (uint64_t)s->storage->n)
         return im_fail(r, PSG_E_FORMAT, "the numbers of %.100s are missing",
                        s->name ? s->name : s->storage->key);
     s->data = e->data;
@@ -187,7 +189,7 @@ int im_constant(struct im_run *r, int64_t k, struct im_value *out)
     if (status)
         return status;
     if (s->shape.rank == 0)
-        *out = t->type == IM_FLOAT ? im_real(t->data[0])
+        *out = t->type == IM_FLOAT  ? im_real(t->data[0])
                : t->type == IM_LONG ? im_int((int64_t)t->data[0])
                                     : im_bool(t->data[0] != 0);
     else

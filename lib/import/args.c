@@ -13,8 +13,8 @@ int im_fail(struct im_run *r, enum psg_status status, const char *fmt, ...)
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
     const char *path = im_path(r), *at = im_place(r);
-    snprintf(place, sizeof place, "%.70s%s%.80s%s", path ? path : "", path && *path ? " (" : "",
-             at ? at : "", path && *path ? ")" : "");
+    snprintf(place, sizeof place, "%.70s%s%.80s%s", path ? path : "",
+             path && *path ? " (" : "", at ? at : "", path && *path ? ")" : "");
     if (r->op_name)
         return psg_fail(r->err, status, place, "%.60s: %s", r->op_name, text);
     return psg_fail(r->err, status, place, "%s", text);
@@ -27,7 +27,8 @@ bool im_is_number(const struct im_value *v)
 
 static int wrong(struct im_run *r, const struct im_value *v, const char *wanted)
 {
-    return im_fail(r, PSG_E_INVALID, "got %s where %s is needed", im_kind_name(v->kind), wanted);
+    return im_fail(r, PSG_E_INVALID, "got %s where %s is needed", im_kind_name(v->kind),
+                   wanted);
 }
 
 /* A tensor of one known number. */
@@ -39,8 +40,8 @@ static bool known_number(struct im_run *r, const struct im_value *v, double *d)
     else if (v->kind == IM_STORED && psg_shape_size(&v->stored->shape) == 1 &&
              im_tensor_file(r, v->stored, &t))
         return false;
-    if (!t || t->source != IM_DATA || psg_shape_size(&t->stored) != 1 || im_size_of(t) != 1 ||
-        t->batch >= 0)
+    if (!t || t->source != IM_DATA || psg_shape_size(&t->stored) != 1 ||
+        im_size_of(t) != 1 || t->batch >= 0)
         return false;
     *d = t->data[0];
     return true;
@@ -53,7 +54,8 @@ int im_arg_int(struct im_run *r, const struct im_value *v, int64_t dflt, int64_t
     if (!im_given(v))
         return 0;
     if (v->kind == IM_INT && v->power != 0)
-        return im_fail(r, PSG_E_UNSUPPORTED, "a number that depends on the size of the batch");
+        return im_fail(r, PSG_E_UNSUPPORTED,
+                       "a number that depends on the size of the batch");
     if (v->kind == IM_INT)
         *out = v->i;
     else if (v->kind == IM_BOOL)
@@ -71,7 +73,8 @@ int im_arg_real(struct im_run *r, const struct im_value *v, double dflt, double 
     if (!im_given(v))
         return 0;
     if (v->kind == IM_INT && v->power != 0)
-        return im_fail(r, PSG_E_UNSUPPORTED, "a number that depends on the size of the batch");
+        return im_fail(r, PSG_E_UNSUPPORTED,
+                       "a number that depends on the size of the batch");
     if (v->kind == IM_INT)
         *out = (double)v->i;
     else if (v->kind == IM_REAL)
@@ -89,7 +92,8 @@ int im_arg_bool(struct im_run *r, const struct im_value *v, bool dflt, bool *out
     return im_given(v) ? im_truth(r, v, out) : 0;
 }
 
-int im_arg_sizes(struct im_run *r, const struct im_value *v, struct im_size *out, int *countp)
+int im_arg_sizes(struct im_run *r, const struct im_value *v, struct im_size *out,
+                 int *countp)
 {
     *countp = 0;
     const struct im_value *item = v;
@@ -116,7 +120,8 @@ int im_arg_sizes(struct im_run *r, const struct im_value *v, struct im_size *out
     return 0;
 }
 
-int im_arg_ints(struct im_run *r, const struct im_value *v, int n, int64_t *out, int *countp)
+int im_arg_ints(struct im_run *r, const struct im_value *v, int n, int64_t *out,
+                int *countp)
 {
     struct im_size size[PSG_MAX_RANK];
     int count = 0, status = im_given(v) ? im_arg_sizes(r, v, size, &count) : 0;
@@ -158,14 +163,16 @@ int im_arg_tensor(struct im_run *r, const struct im_value *v, struct im_tensor *
     int status = im_arg_real(r, v, 0, &d);
     if (status)
         return status;
-    *out = im_tensor_number(r, v->kind == IM_REAL  ? IM_FLOAT
-                               : v->kind == IM_INT ? IM_LONG
-                                                   : IM_BOOLEAN, d);
+    *out = im_tensor_number(r,
+                            v->kind == IM_REAL  ? IM_FLOAT
+                            : v->kind == IM_INT ? IM_LONG
+                                                : IM_BOOLEAN,
+                            d);
     return *out ? 0 : im_no_memory(r);
 }
 
-int im_arg_tensors(struct im_run *r, const struct im_value *v, struct im_tensor **out, int max,
-                   int *countp)
+int im_arg_tensors(struct im_run *r, const struct im_value *v, struct im_tensor **out,
+                   int max, int *countp)
 {
     *countp = 0;
     if (v->kind != IM_LIST && v->kind != IM_TUPLE)
@@ -179,7 +186,8 @@ int im_arg_tensors(struct im_run *r, const struct im_value *v, struct im_tensor 
     return status;
 }
 
-int im_arg_axis(struct im_run *r, const struct im_value *v, int64_t dflt, int rank, int *out)
+int im_arg_axis(struct im_run *r, const struct im_value *v, int64_t dflt, int rank,
+                int *out)
 {
     int64_t axis;
     int status = im_arg_int(r, v, dflt, &axis);
@@ -187,7 +195,8 @@ int im_arg_axis(struct im_run *r, const struct im_value *v, int64_t dflt, int ra
     if (status)
         return status;
     if (axis < -rank || axis >= rank)
-        return im_fail(r, PSG_E_RANGE, "axis %lld of a tensor with %d", (long long)axis, rank);
+        return im_fail(r, PSG_E_RANGE, "axis %lld of a tensor with %d", (long long)axis,
+                       rank);
     *out = (int)(axis < 0 ? axis + rank : axis);
     return 0;
 }
@@ -197,25 +206,16 @@ int im_truth(struct im_run *r, const struct im_value *v, bool *out)
     double d;
     *out = false;
     switch (v->kind) {
-    case IM_NONE:
-        return 0;
-    case IM_BOOL:
-        *out = v->b;
-        return 0;
+    case IM_NONE: return 0;
+    case IM_BOOL: *out = v->b; return 0;
     case IM_INT: /* a multiple of the number of samples is not zero */
         *out = v->i != 0;
         return 0;
-    case IM_REAL:
-        *out = v->d != 0;
-        return 0;
-    case IM_TEXT:
-        *out = v->text->n != 0;
-        return 0;
+    case IM_REAL: *out = v->d != 0; return 0;
+    case IM_TEXT: *out = v->text->n != 0; return 0;
     case IM_LIST:
     case IM_TUPLE:
-    case IM_DICT:
-        *out = v->list->n != 0;
-        return 0;
+    case IM_DICT: *out = v->list->n != 0; return 0;
     default:
         if (!known_number(r, v, &d))
             return im_fail(r, PSG_E_UNSUPPORTED, "a choice that depends on the data");

@@ -93,8 +93,9 @@ static int op_sdpa(struct im_run *r, const struct im_value *a, struct im_value *
 static int split_heads(struct im_run *r, struct im_tensor *x, int64_t heads,
                        struct im_tensor **out)
 {
-    const struct im_size four[] = { { 1, 1 }, { x->dim[1], 0 }, { heads, 0 },
-                                    { x->dim[2] / heads, 0 } };
+    const struct im_size four[] = {
+        { 1, 1 }, { x->dim[1], 0 }, { heads, 0 }, { x->dim[2] / heads, 0 }
+    };
     int status = im_reshape(r, x, four, 4, out);
     return status ? status : im_swap_axes(r, *out, 1, 2, out);
 }
@@ -105,14 +106,15 @@ struct self_attention {
     int64_t mask_type; /* 0: of scores, 1: of keys; true leaves out */
 };
 
-static int self_attend(struct im_run *r, const struct self_attention *a, struct im_tensor *x,
-                       struct im_tensor **out)
+static int self_attend(struct im_run *r, const struct self_attention *a,
+                       struct im_tensor *x, struct im_tensor **out)
 {
     struct im_tensor *all, *part[3], *y;
     int status;
     if (x->rank != 3 || x->batch != 0 || !im_pure_batch(x) || a->heads < 1 ||
         x->dim[2] % a->heads)
-        return im_fail(r, PSG_E_SHAPE, "needs [batch, time, features] and heads that divide it");
+        return im_fail(r, PSG_E_SHAPE,
+                       "needs [batch, time, features] and heads that divide it");
     if ((status = im_linear(r, x, a->w_in, a->b_in, &all)))
         return status;
     int64_t e = x->dim[2];
@@ -187,7 +189,8 @@ static int op_native_mha(struct im_run *r, const struct im_value *a, struct im_v
 
 /* _transformer_encoder_layer_fwd(src, embed_dim, num_heads, w_in, b_in, w_out, b_out, use_gelu,
  * norm_first, eps, w_norm1, b_norm1, w_norm2, b_norm2, w1, b1, w2, b2, mask, mask_type) */
-static int op_encoder_layer(struct im_run *r, const struct im_value *a, struct im_value *out)
+static int op_encoder_layer(struct im_run *r, const struct im_value *a,
+                            struct im_value *out)
 {
     struct self_attention s = { 0 };
     struct im_tensor *x, *w[4], *norm[4], *ffn[4], *y;
@@ -251,8 +254,10 @@ const struct im_op im_ops_attention[] = {
       "need_weights average_attn_weights mask_type",
       op_native_mha },
     { "_transformer_encoder_layer_fwd",
-      "src embed_dim num_heads qkv_weight qkv_bias proj_weight proj_bias use_gelu norm_first eps "
-      "norm_weight_1 norm_bias_1 norm_weight_2 norm_bias_2 ffn_weight_1 ffn_bias_1 ffn_weight_2 "
+      "src embed_dim num_heads qkv_weight qkv_bias proj_weight proj_bias use_gelu "
+      "norm_first eps "
+      "norm_weight_1 norm_bias_1 norm_weight_2 norm_bias_2 ffn_weight_1 ffn_bias_1 "
+      "ffn_weight_2 "
       "ffn_bias_2 mask mask_type",
       op_encoder_layer },
     { NULL, NULL, NULL },

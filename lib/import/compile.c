@@ -52,7 +52,8 @@ static int open_block(struct body *b, enum block_kind kind, int indent, size_t p
 {
     struct compiler *c = b->c;
     if (b->depth == CODE_DEPTH_MAX)
-        return code_fail(c, PSG_E_UNSUPPORTED, "blocks nest deeper than %d", CODE_DEPTH_MAX);
+        return code_fail(c, PSG_E_UNSUPPORTED, "blocks nest deeper than %d",
+                         CODE_DEPTH_MAX);
     b->block[b->depth++] = (struct block){ kind, indent, patch, start };
     int r = lex_expect(c, ':');
     return r ? r : expect_line(c);
@@ -257,9 +258,10 @@ static int plain_statement(struct compiler *c)
 static int statement(struct body *b, int indent, const struct block *closed)
 {
     struct compiler *c = b->c;
-    static const char *const refused[] = { "with", "try", "del", "global", "raise", "assert",
-                                           "elif", "class", "def", "import", "from", "yield",
-                                           "break", "continue", "lambda" };
+    static const char *const refused[] = {
+        "with", "try",    "del",  "global", "raise", "assert",   "elif",  "class",
+        "def",  "import", "from", "yield",  "break", "continue", "lambda"
+    };
     if (lex_is_name(c, "if"))
         return if_statement(b, indent);
     if (lex_is_name(c, "else"))
@@ -442,8 +444,9 @@ static int class_(struct compiler *c, int indent, struct code_class ***endp)
     return r;
 }
 
-int code_compile(struct im_pool *pool, const char *path, const char *prefix, const char *text,
-                 size_t size, struct code_file **filep, struct psg_error *err)
+int code_compile(struct im_pool *pool, const char *path, const char *prefix,
+                 const char *text, size_t size, struct code_file **filep,
+                 struct psg_error *err)
 {
     struct code_file *file = im_pool_take(pool, sizeof *file);
     if (!file)

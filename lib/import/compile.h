@@ -6,23 +6,23 @@
 
 enum token {
     T_END,
-    T_LINE,   /* end of a logical line; `indent` is the next line's */
+    T_LINE, /* end of a logical line; `indent` is the next line's */
     T_NAME,
     T_INT,
     T_REAL,
     T_TEXT,
-    T_ARROW,  /* -> */
-    T_OTHER   /* a single character, in `ch` */
+    T_ARROW, /* -> */
+    T_OTHER  /* a single character, in `ch` */
 };
 
 struct lexer {
     const char *p, *end;
-    int line;     /* of the token */
-    int here;     /* line at p */
-    int depth;    /* open brackets */
+    int line;  /* of the token */
+    int here;  /* line at p */
+    int depth; /* open brackets */
     enum token token;
     char ch;
-    int indent;   /* of the logical line that p is in */
+    int indent;       /* of the logical line that p is in */
     const char *text; /* T_NAME: n characters */
     size_t n;
     struct im_value value; /* T_INT, T_REAL, T_TEXT */

@@ -34,8 +34,9 @@ static int meet_batch(struct im_run *r, struct im_tensor **tp, int k, int64_t sh
         return 0;
     int64_t e = t->dim[k] % share == 0 ? t->dim[k] / share : 0;
     if (e == 0 || (r->batch != 0 && r->batch != e) || !even_along(t, k))
-        return im_mixes(r, "a tensor that differs along the batch axis: samples would be told "
-                           "apart by their place in the batch");
+        return im_mixes(r,
+                        "a tensor that differs along the batch axis: samples would be told "
+                        "apart by their place in the batch");
     r->batch = e;
     struct im_tensor *y = NULL;
     int status = 0;
@@ -126,8 +127,8 @@ static int align(struct im_run *r, struct im_tensor **in, int n, struct im_tenso
 }
 
 /* y takes its axes from `axes` and its numbers from `made`. */
-static int result(struct im_run *r, const struct im_tensor *axes, const struct im_tensor *made,
-                  enum im_type type, struct im_tensor **out)
+static int result(struct im_run *r, const struct im_tensor *axes,
+                  const struct im_tensor *made, enum im_type type, struct im_tensor **out)
 {
     struct im_tensor *y = im_tensor_copy(r, axes);
     if (!y)
@@ -153,12 +154,14 @@ static bool ready(const struct im_run *r, const struct im_tensor *t,
 static int emit_binary(struct im_run *r, enum psg_binary f, struct im_tensor **in,
                        const struct psg_shape *shape, struct im_tensor *made)
 {
-    static const char *const layer[] = { [PSG_ADD] = "add", [PSG_SUB] = "sub",
-                                         [PSG_MUL] = "mul", [PSG_DIV] = "div" };
+    static const char *const layer[] = {
+        [PSG_ADD] = "add", [PSG_SUB] = "sub", [PSG_MUL] = "mul", [PSG_DIV] = "div"
+    };
     static const char *const sign[] = {
-        [PSG_ADD] = "+", [PSG_SUB] = "-", [PSG_MUL] = "*",  [PSG_DIV] = "/",
-        [PSG_EQ] = "==", [PSG_NE] = "!=", [PSG_LT] = "<",   [PSG_LE] = "<=",
-        [PSG_GT] = ">",  [PSG_GE] = ">=", [PSG_BINARY_COUNT] = NULL,
+        [PSG_ADD] = "+", [PSG_SUB] = "-",           [PSG_MUL] = "*",
+        [PSG_DIV] = "/", [PSG_EQ] = "==",           [PSG_NE] = "!=",
+        [PSG_LT] = "<",  [PSG_LE] = "<=",           [PSG_GT] = ">",
+        [PSG_GE] = ">=", [PSG_BINARY_COUNT] = NULL,
     };
     if (f <= PSG_DIV && ready(r, in[0], &shape[0]) && ready(r, in[1], &shape[1]))
         return im_layer(r, im_node_new(r, layer[f]), in, 2, made);
@@ -169,7 +172,8 @@ static int emit_binary(struct im_run *r, enum psg_binary f, struct im_tensor **i
             continue;
         bool fits = true;
         for (int i = 0; i < p->rank; i++)
-            fits &= p->dim[i] == 1 || p->dim[i] == shape[!k].dim[shape[!k].rank - p->rank + i];
+            fits &=
+                p->dim[i] == 1 || p->dim[i] == shape[!k].dim[shape[!k].rank - p->rank + i];
         struct im_node *n = fits ? im_node_new(r, "add_param") : NULL;
         if (!n)
             continue;
@@ -184,7 +188,10 @@ static int emit_binary(struct im_run *r, enum psg_binary f, struct im_tensor **i
     if (sign[f])
         return im_formula(r, in, 2, made, "%s %s %s", a, sign[f], b);
     return im_formula(r, in, 2, made, "%s(%s, %s)",
-                      f == PSG_POW ? "pow" : f == PSG_MAX ? "maximum" : "minimum", a, b);
+                      f == PSG_POW   ? "pow"
+                      : f == PSG_MAX ? "maximum"
+                                     : "minimum",
+                      a, b);
 }
 
 int im_binary(struct im_run *r, enum psg_binary f, struct im_tensor *a, struct im_tensor *b,
@@ -275,9 +282,9 @@ static int op_div(struct im_run *r, const struct im_value *a, struct im_value *o
     if (status || !rounds)
         return status;
     struct im_tensor *y = NULL;
-    status = formula1(r, out->tensor, im_text_is(&a[2], "floor") ? "floor(%s)"
-                                                                 : "sign(%s) * floor(abs(%s))",
-                      &y);
+    status = formula1(
+        r, out->tensor,
+        im_text_is(&a[2], "floor") ? "floor(%s)" : "sign(%s) * floor(abs(%s))", &y);
     return status ? status : im_set(r, y, out);
 }
 
@@ -359,7 +366,8 @@ static int layer1(struct im_run *r, struct im_node *n, struct im_tensor *x,
     return status ? status : result(r, solid, &made, IM_FLOAT, out);
 }
 
-int im_activation(struct im_run *r, const char *op, struct im_tensor *x, struct im_tensor **out)
+int im_activation(struct im_run *r, const char *op, struct im_tensor *x,
+                  struct im_tensor **out)
 {
     return layer1(r, im_node_new(r, op), x, out);
 }
@@ -551,8 +559,8 @@ static int op_clamp_max(struct im_run *r, const struct im_value *a, struct im_va
 }
 
 /* ---- masks ---- */
-static int where(struct im_run *r, struct im_tensor *m, struct im_tensor *x, struct im_tensor *y,
-                 struct im_tensor **out)
+static int where(struct im_run *r, struct im_tensor *m, struct im_tensor *x,
+                 struct im_tensor *y, struct im_tensor **out)
 {
     struct im_tensor *in[] = { m, x, y }, axes, made;
     struct psg_shape shape[3];
@@ -662,7 +670,8 @@ static int op_dropout(struct im_run *r, const struct im_value *a, struct im_valu
 }
 
 /* feature_dropout(x, p, train): whole channels of a sample; without training nothing */
-static int op_feature_dropout(struct im_run *r, const struct im_value *a, struct im_value *out)
+static int op_feature_dropout(struct im_run *r, const struct im_value *a,
+                              struct im_value *out)
 {
     struct im_tensor *x = NULL, *mask = NULL, *y = NULL, made;
     double p;

@@ -19,7 +19,8 @@ struct im_node *im_node_new(struct im_run *r, const char *op)
     return n;
 }
 
-static struct im_attr *attr_new(struct im_node *n, const char *name, enum psg_attr_kind kind)
+static struct im_attr *attr_new(struct im_node *n, const char *name,
+                                enum psg_attr_kind kind)
 {
     struct im_attr *a = &n->attr[n->n_attrs++];
     *a = (struct im_attr){ .name = name, .kind = kind };
@@ -65,7 +66,8 @@ bool im_is_param(const struct im_tensor *t)
 int im_use(struct im_run *r, struct im_node *n, const char *role, const struct im_tensor *t)
 {
     if (!im_is_param(t))
-        return im_fail(r, PSG_E_UNSUPPORTED, "%s is computed, not a parameter of the file", role);
+        return im_fail(r, PSG_E_UNSUPPORTED, "%s is computed, not a parameter of the file",
+                       role);
     if (!n->use)
         n->use = im_pool_array(r->pool, IM_USES_MAX, sizeof *n->use);
     if (!n->use)
@@ -126,8 +128,8 @@ static int add_param(struct psg_expr *e, const char *name, const struct psg_shap
 }
 
 /* A formula node in program p. value[k] is used where operand k is a value. */
-static int put_formula(struct psg_program *p, const struct im_node *n, const psg_value *value,
-                       psg_value *out, struct psg_error *err)
+static int put_formula(struct psg_program *p, const struct im_node *n,
+                       const psg_value *value, psg_value *out, struct psg_error *err)
 {
     struct psg_expr *e = psg_expr_new("formula");
     if (!e)
@@ -135,9 +137,9 @@ static int put_formula(struct psg_program *p, const struct im_node *n, const psg
     int status = psg_program_keep(p, e, expr_destroy, err), n_value = 0, n_uses = 0;
     psg_value in[IM_IN_MAX];
     struct psg_param_use uses[IM_IN_MAX];
-    static const char *const names[] = { "a", "b", "c", "d", "e", "f", "g", "h", "i", "j",
-                                         "k", "l", "m", "n", "o", "p", "q", "r", "s", "t",
-                                         "u", "v", "w", "x" };
+    static const char *const names[] = { "a", "b", "c", "d", "e", "f", "g", "h",
+                                         "i", "j", "k", "l", "m", "n", "o", "p",
+                                         "q", "r", "s", "t", "u", "v", "w", "x" };
     for (int k = 0; status == 0 && k < n->n_in; k++) {
         const struct im_tensor *t = n->in[k];
         if (t->source == IM_VALUE) {
@@ -155,7 +157,8 @@ static int put_formula(struct psg_program *p, const struct im_node *n, const psg
     const struct psg_op *op = status ? NULL : psg_expr_op(e, err);
     if (!op)
         return status ? status : PSG_E_NOMEM;
-    return psg_program_add_op(p, op, n->path, in, n_value, NULL, uses, n_uses, out, NULL, err);
+    return psg_program_add_op(p, op, n->path, in, n_value, NULL, uses, n_uses, out, NULL,
+                              err);
 }
 
 /* ---- layer functions ---- */
@@ -185,8 +188,8 @@ static int put_layer(struct psg_program *p, const struct im_node *n, const psg_v
     for (int i = 0; i < n->n_uses; i++)
         uses[i] = (struct psg_param_use){ n->use[i].role, n->use[i].file->name };
     psg_value made[8];
-    status = psg_program_add(p, n->op, n->path, value, n->n_in, attrs, uses, n->n_uses, made,
-                             &n_out, err);
+    status = psg_program_add(p, n->op, n->path, value, n->n_in, attrs, uses, n->n_uses,
+                             made, &n_out, err);
     for (int i = 0; status == 0 && i < n_out && i < IM_OUT_MAX; i++)
         out[i] = made[i];
     return status;
@@ -228,11 +231,17 @@ static int record(struct im_run *r, struct im_node *n)
     return 0;
 }
 
-static void take_result(struct im_run *r, const struct im_node *n, int k, struct im_tensor *out)
+static void take_result(struct im_run *r, const struct im_node *n, int k,
+                        struct im_tensor *out)
 {
     const struct psg_shape *s = shape_in(r, n->out[k]);
-    *out = (struct im_tensor){ .type = IM_FLOAT, .source = IM_VALUE, .rank = s->rank,
-                               .batch = -1, .inner = 1, .stored = *s, .v = n->out[k] };
+    *out = (struct im_tensor){ .type = IM_FLOAT,
+                               .source = IM_VALUE,
+                               .rank = s->rank,
+                               .batch = -1,
+                               .inner = 1,
+                               .stored = *s,
+                               .v = n->out[k] };
     memcpy(out->dim, s->dim, sizeof out->dim);
 }
 
@@ -305,8 +314,8 @@ static bool all_numbers(struct im_tensor *const *in, int n)
     return true;
 }
 
-static int layer(struct im_run *r, struct im_node *node, struct im_tensor *const *in, int n_in,
-                 bool ids, struct im_tensor *out)
+static int layer(struct im_run *r, struct im_node *node, struct im_tensor *const *in,
+                 int n_in, bool ids, struct im_tensor *out)
 {
     if (!node)
         return im_no_memory(r);
@@ -335,14 +344,14 @@ int im_layer(struct im_run *r, struct im_node *node, struct im_tensor *const *in
     return layer(r, node, in, n_in, false, out);
 }
 
-int im_layer_ids(struct im_run *r, struct im_node *node, struct im_tensor *const *in, int n_in,
-                 struct im_tensor *out)
+int im_layer_ids(struct im_run *r, struct im_node *node, struct im_tensor *const *in,
+                 int n_in, struct im_tensor *out)
 {
     return layer(r, node, in, n_in, true, out);
 }
 
-int im_formula(struct im_run *r, struct im_tensor *const *in, int n_in, struct im_tensor *out,
-               const char *fmt, ...)
+int im_formula(struct im_run *r, struct im_tensor *const *in, int n_in,
+               struct im_tensor *out, const char *fmt, ...)
 {
     va_list args;
     char text[PSG_EXPR_TEXT_MAX];
@@ -431,7 +440,8 @@ int im_finish(struct im_run *r, const struct im_tensor *out)
     status = 0;
     for (int i = 0; status == 0 && i < psg_program_n_inputs(r->program); i++) {
         const struct psg_input_info *in = psg_program_input_info(r->program, i);
-        status = psg_program_input(p, in->name, in->type.dtype, &in->type.shape, &to[i], r->err);
+        status =
+            psg_program_input(p, in->name, in->type.dtype, &in->type.shape, &to[i], r->err);
     }
     if (status == 0)
         status = replay(r, p, need, to);

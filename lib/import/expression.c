@@ -34,7 +34,8 @@ int code_const(struct compiler *c, struct im_value v)
 static int emit3(struct compiler *c, enum code_op op, int64_t a, int64_t b, int64_t d)
 {
     struct code_fn *fn = c->fn;
-    struct code_ins *at = im_pool_grow(c->pool, &fn->ins, fn->n_ins, &fn->ins_room, sizeof *at);
+    struct code_ins *at =
+        im_pool_grow(c->pool, &fn->ins, fn->n_ins, &fn->ins_room, sizeof *at);
     if (!at || fn->n_ins >= INT32_MAX)
         return code_no_memory(c);
     *at = (struct code_ins){ op, (int32_t)a, (int32_t)b, (int32_t)d, c->lex.line };
@@ -172,8 +173,8 @@ static int keyword(struct parse *p, const struct lexer *name, bool *taken)
 
 static bool is_global(const struct compiler *c)
 {
-    return lex_is_name(c, "torch") || lex_is_name(c, "ops") || lex_is_name(c, "__torch__") ||
-           lex_is_name(c, "CONSTANTS");
+    return lex_is_name(c, "torch") || lex_is_name(c, "ops") ||
+           lex_is_name(c, "__torch__") || lex_is_name(c, "CONSTANTS");
 }
 
 static int name_operand(struct parse *p)
@@ -184,7 +185,8 @@ static int name_operand(struct parse *p)
     if (lex_is_name(c, "None"))
         return parse_const(p, im_none());
     if (lex_is_name(c, "inf") || lex_is_name(c, "nan"))
-        return parse_const(p, im_real(lex_is_name(c, "inf") ? (double)INFINITY : (double)NAN));
+        return parse_const(p,
+                           im_real(lex_is_name(c, "inf") ? (double)INFINITY : (double)NAN));
     if (lex_is_name(c, "uninitialized"))
         return cast(p, true);
     if (lex_is_name(c, "annotate") || lex_is_name(c, "unchecked_cast"))
@@ -258,8 +260,8 @@ static int close_frame(struct parse *p, char ch)
     struct compiler *c = p->c;
     struct frame *f = top(p);
     static const char closing[] = {
-        [B_GROUP] = ')', [B_LIST] = ']', [B_DICT] = '}', [B_CALL] = ')', [B_METHOD] = ')',
-        [B_INDEX] = ']', [B_CAST] = ')',
+        [B_GROUP] = ')',  [B_LIST] = ']',  [B_DICT] = '}', [B_CALL] = ')',
+        [B_METHOD] = ')', [B_INDEX] = ']', [B_CAST] = ')',
     };
     if (closing[f->kind] != ch)
         return code_fail(c, PSG_E_FORMAT, "expected '%c'", closing[f->kind]);
@@ -267,20 +269,14 @@ static int close_frame(struct parse *p, char ch)
     if (r)
         return r;
     switch (f->kind) {
-    case B_GROUP:
-        r = f->n != 1 || f->comma ? code_emit(c, CODE_TUPLE, f->n, 0) : 0;
-        break;
-    case B_LIST:
-        r = code_emit(c, CODE_LIST, f->n, 0);
-        break;
+    case B_GROUP: r = f->n != 1 || f->comma ? code_emit(c, CODE_TUPLE, f->n, 0) : 0; break;
+    case B_LIST: r = code_emit(c, CODE_LIST, f->n, 0); break;
     case B_DICT:
         r = f->n % 2 ? code_fail(c, PSG_E_FORMAT, "a key without a value")
                      : code_emit(c, CODE_DICT, f->n, 0);
         break;
     case B_CALL:
-    case B_METHOD:
-        r = close_call(p, f);
-        break;
+    case B_METHOD: r = close_call(p, f); break;
     case B_INDEX:
         if (f->n != 1 + f->colon)
             r = code_fail(c, PSG_E_FORMAT, "one index is expected");
@@ -299,12 +295,10 @@ static int operand(struct parse *p)
 {
     struct compiler *c = p->c;
     switch (c->lex.token) {
-    case T_NAME:
-        return name_operand(p);
+    case T_NAME: return name_operand(p);
     case T_INT:
     case T_REAL:
-    case T_TEXT:
-        return parse_const(p, c->lex.value);
+    case T_TEXT: return parse_const(p, c->lex.value);
     case T_OTHER:
         if (c->lex.ch == '-')
             return negative(p);
@@ -319,8 +313,7 @@ static int operand(struct parse *p)
         break;
     case T_END:
     case T_LINE:
-    case T_ARROW:
-        break;
+    case T_ARROW: break;
     }
     return code_fail(c, PSG_E_FORMAT, "expected a value");
 }
@@ -367,8 +360,8 @@ static int operator(struct parse *p, bool list, bool *done)
         int r = end_argument(p, f);
         return r ? r : lex_next(c);
     }
-    if (f && ch == ':' && ((f->kind == B_DICT && f->n % 2 == 0) ||
-                           (f->kind == B_INDEX && !f->colon))) {
+    if (f && ch == ':' &&
+        ((f->kind == B_DICT && f->n % 2 == 0) || (f->kind == B_INDEX && !f->colon))) {
         f->n++;
         f->colon = true;
         p->operand = false;
@@ -394,7 +387,8 @@ int code_expression(struct compiler *c, bool list)
     while (r == 0 && !done) {
         if (p.operand)
             r = operator(&p, list, &done);
-        else if (p.depth == 0 && p.n > 0 && (c->lex.token == T_LINE || c->lex.token == T_END))
+        else if (p.depth == 0 && p.n > 0 &&
+                 (c->lex.token == T_LINE || c->lex.token == T_END))
             done = true; /* after a last comma */
         else
             r = operand(&p);

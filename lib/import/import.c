@@ -32,8 +32,12 @@ static struct im_tensor *input_tensor(struct im_run *r, const struct psg_import_
     if (!t)
         return NULL;
     *t = (struct im_tensor){ .type = in->dtype == PSG_I64 ? IM_LONG : IM_FLOAT,
-                             .source = IM_VALUE, .rank = in->shape.rank, .batch = -1,
-                             .inner = 1, .stored = in->shape, .v = v };
+                             .source = IM_VALUE,
+                             .rank = in->shape.rank,
+                             .batch = -1,
+                             .inner = 1,
+                             .stored = in->shape,
+                             .v = v };
     memcpy(t->dim, in->shape.dim, sizeof t->dim);
     im_add_axis(t, axis);
     t->batch = axis;
@@ -56,8 +60,8 @@ static int add_inputs(struct im_run *r, const struct psg_import_options *o, cons
             if (in->shape.dim[k] < 1 || in->shape.dim[k] > IM_DIM_MAX)
                 return psg_fail(r->err, PSG_E_SHAPE, name, "has an axis of length %lld",
                                 (long long)in->shape.dim[k]);
-        int status = psg_program_input(r->program, name ? name : "input", in->dtype, &in->shape,
-                                       &v, r->err);
+        int status = psg_program_input(r->program, name ? name : "input", in->dtype,
+                                       &in->shape, &v, r->err);
         if (status)
             return status;
         struct im_tensor *t = input_tensor(r, in, v, axis[i]);
@@ -75,11 +79,10 @@ static const struct im_tensor *first_tensor(const struct im_value *v)
         if (v->kind == IM_TENSOR)
             return v->tensor;
         bool pairs = v->kind == IM_DICT || v->kind == IM_OBJECT;
-        const struct im_list *l = v->kind == IM_OBJECT ? v->object->attrs
-                                  : v->kind == IM_LIST || v->kind == IM_TUPLE ||
-                                          v->kind == IM_DICT
-                                      ? v->list
-                                      : NULL;
+        const struct im_list *l =
+            v->kind == IM_OBJECT ? v->object->attrs
+            : v->kind == IM_LIST || v->kind == IM_TUPLE || v->kind == IM_DICT ? v->list
+                                                                              : NULL;
         if (!l || l->n < 1 + (size_t)pairs)
             return NULL;
         v = &l->item[pairs];
@@ -94,8 +97,9 @@ static int finish(struct im_run *r, const struct im_value *result)
     if (!y)
         return psg_fail(r->err, PSG_E_UNSUPPORTED, place, "forward() returns no tensor");
     if (y->batch < 0)
-        return psg_fail(r->err, PSG_E_UNSUPPORTED, place,
-                        "what forward() returns has no batch axis: no answer for each sample");
+        return psg_fail(
+            r->err, PSG_E_UNSUPPORTED, place,
+            "what forward() returns has no batch axis: no answer for each sample");
     return im_finish(r, y);
 }
 
@@ -105,29 +109,34 @@ static int freeze(struct psg_import *imp, struct psg_error *err)
     int status = 0;
     for (size_t i = 0; i < imp->n_files && status == 0; i++) {
         const struct im_stored *s = imp->file[i];
-        if (s->used && !s->requires_grad && psg_program_find_param(imp->program, s->name) >= 0)
+        if (s->used && !s->requires_grad &&
+            psg_program_find_param(imp->program, s->name) >= 0)
             status = psg_program_freeze(imp->program, s->name, err);
     }
     return status;
 }
 
-static int attempt(struct psg_import *imp, const struct psg_import_options *o, const int *axis,
-                   struct psg_error *err)
+static int attempt(struct psg_import *imp, const struct psg_import_options *o,
+                   const int *axis, struct psg_error *err)
 {
     struct im_value args[IM_IN_MAX], result;
-    struct im_run r = { .pool = &imp->pool, .err = err, .imp = imp, .batch = o->example_batch };
+    struct im_run r = {
+        .pool = &imp->pool, .err = err, .imp = imp, .batch = o->example_batch
+    };
     const struct code_fn *fn;
     const struct code_class *cls;
     r.program = psg_program_new();
     if (!r.program)
         return im_pool_fail(err, imp->zip.place);
     int status = im_find_code(&r, imp->module->class_name, &fn, &cls);
-    const struct code_fn *forward = status || !cls ? NULL : code_find_fn(cls->fns, "forward");
+    const struct code_fn *forward =
+        status || !cls ? NULL : code_find_fn(cls->fns, "forward");
     if (!status && !forward)
         status = psg_fail(err, PSG_E_FORMAT, imp->zip.place, "the model has no forward()");
     if (!status && o->n_inputs + 1 > forward->n_params)
-        status = psg_fail(err, PSG_E_INVALID, imp->zip.place, "forward() takes %d inputs, got %d",
-                          forward->n_params - 1, o->n_inputs);
+        status = psg_fail(err, PSG_E_INVALID, imp->zip.place,
+                          "forward() takes %d inputs, got %d", forward->n_params - 1,
+                          o->n_inputs);
     if (!status)
         status = add_inputs(&r, o, axis, forward, args);
     if (!status)
@@ -144,11 +153,12 @@ static int attempt(struct psg_import *imp, const struct psg_import_options *o, c
 
 /* A fresh reading of the archive: an attempt may leave marks in it. */
 static int open_and_try(struct psg_import *imp, const uint8_t *bytes, size_t size,
-                        const char *place, const struct psg_import_options *o, const int *axis,
-                        struct psg_error *err)
+                        const char *place, const struct psg_import_options *o,
+                        const int *axis, struct psg_error *err)
 {
     im_pool_free(&imp->pool);
-    *imp = (struct psg_import){ .output = PSG_NONE, .training = o->training,
+    *imp = (struct psg_import){ .output = PSG_NONE,
+                                .training = o->training,
                                 .n_inputs = o->n_inputs };
     imp->pool.limit = o->memory_limit ? o->memory_limit : (size_t)2 << 30;
     memcpy(imp->batch_axis, axis, (size_t)o->n_inputs * sizeof *axis);
@@ -172,8 +182,8 @@ static bool next_axes(const struct psg_import_options *o, int *axis)
 }
 
 int psg_import_torchscript(const void *bytes, size_t size, const char *place,
-                           const struct psg_import_options *options, struct psg_import **impp,
-                           struct psg_error *err)
+                           const struct psg_import_options *options,
+                           struct psg_import **impp, struct psg_error *err)
 {
     struct psg_error first = { 0 }, other;
     int axis[IM_IN_MAX] = { 0 };
@@ -186,7 +196,8 @@ int psg_import_torchscript(const void *bytes, size_t size, const char *place,
         return psg_fail(err, PSG_E_NOMEM, place, "out of memory");
     const char *name = place ? place : "model";
     int status = open_and_try(imp, bytes, size, name, options, axis, &first);
-    for (int k = 0; status && status != PSG_E_FORMAT && k < 64 && next_axes(options, axis); k++)
+    for (int k = 0; status && status != PSG_E_FORMAT && k < 64 && next_axes(options, axis);
+         k++)
         if (open_and_try(imp, bytes, size, name, options, axis, &other) == 0)
             status = 0;
     if (status) {

@@ -19,8 +19,8 @@ static void adopt(struct im_tensor *y, const struct im_tensor *made)
     y->swapped = false;
 }
 
-int im_slice(struct im_run *r, const struct im_tensor *t, int axis, int64_t start, int64_t end,
-             int64_t step, struct im_tensor **out)
+int im_slice(struct im_run *r, const struct im_tensor *t, int axis, int64_t start,
+             int64_t end, int64_t step, struct im_tensor **out)
 {
     int status = not_batch(r, t, axis);
     if (status)
@@ -56,8 +56,8 @@ int im_slice(struct im_run *r, const struct im_tensor *t, int axis, int64_t star
         status = im_layer(r, n, &thin, 1, &made);
     } else {
         const char *text = im_operand(r, thin, 'a', &shape);
-        status = text ? im_formula(r, &thin, 1, &made, "slice(%s, %d, %lld, %lld, %lld)", text,
-                                   im_axis(t, axis), (long long)start, (long long)end,
+        status = text ? im_formula(r, &thin, 1, &made, "slice(%s, %d, %lld, %lld, %lld)",
+                                   text, im_axis(t, axis), (long long)start, (long long)end,
                                    (long long)step)
                       : im_no_memory(r);
     }
@@ -68,8 +68,8 @@ int im_slice(struct im_run *r, const struct im_tensor *t, int axis, int64_t star
 
 /* A bound of a slice: UNSET and None are the end that they stand at; a size of the batch axis may
  * stand at its end. */
-static int bound(struct im_run *r, const struct im_tensor *t, int axis, const struct im_value *v,
-                 int64_t dflt, int64_t *out)
+static int bound(struct im_run *r, const struct im_tensor *t, int axis,
+                 const struct im_value *v, int64_t dflt, int64_t *out)
 {
     if (v->kind == IM_INT && v->power == 1 && axis == t->batch && v->i == t->dim[axis]) {
         *out = INT64_MAX;
@@ -171,8 +171,8 @@ static int add(struct im_run *r, struct im_value *list, struct im_tensor *t)
 }
 
 /* Pieces of the lengths in n[]. */
-static int pieces(struct im_run *r, struct im_tensor *t, int axis, const int64_t *n, int count,
-                  struct im_value *out)
+static int pieces(struct im_run *r, struct im_tensor *t, int axis, const int64_t *n,
+                  int count, struct im_value *out)
 {
     int64_t at = 0;
     int status = list_of(r, out);
@@ -213,8 +213,7 @@ static int op_chunk(struct im_run *r, const struct im_value *a, struct im_value 
         status = not_batch(r, t, axis);
     if (!status && chunks < 1)
         return im_fail(r, PSG_E_RANGE, "at least one chunk");
-    return status ? status
-                  : even_pieces(r, t, axis, (t->dim[axis] - 1) / chunks + 1, out);
+    return status ? status : even_pieces(r, t, axis, (t->dim[axis] - 1) / chunks + 1, out);
 }
 
 static int op_split(struct im_run *r, const struct im_value *a, struct im_value *out)
@@ -238,6 +237,32 @@ static int op_split(struct im_run *r, const struct im_value *a, struct im_value 
     }
     status = im_arg_int(r, &a[1], 0, &n[0]);
     return status ? status : even_pieces(r, t, axis, n[0], out);
+}
+
+/* The pieces of unsafe_ operators are taken as tensors of their own. */
+static int own_pieces(struct im_run *r, const struct im_value *a, im_op_fn fn,
+                      struct im_value *out)
+{
+    int status = fn(r, a, out);
+    for (size_t i = 0; status == 0 && i < out->list->n; i++) {
+        struct im_value *v = &out->list->item[i];
+        struct im_tensor *y = im_tensor_copy(r, v->tensor);
+        if (!y)
+            return im_no_memory(r);
+        y->changes = NULL;
+        *v = im_tensor_value(y);
+    }
+    return status;
+}
+
+static int op_unsafe_chunk(struct im_run *r, const struct im_value *a, struct im_value *out)
+{
+    return own_pieces(r, a, op_chunk, out);
+}
+
+static int op_unsafe_split(struct im_run *r, const struct im_value *a, struct im_value *out)
+{
+    return own_pieces(r, a, op_split, out);
 }
 
 static int op_unbind(struct im_run *r, const struct im_value *a, struct im_value *out)
@@ -273,8 +298,9 @@ static int join_batch(struct im_run *r, struct im_tensor **tp, int batch,
     bool same = t->batch < 0 && own == 1 && t->same >> batch & 1 &&
                 (r->batch == 0 || r->batch == n);
     if (!same)
-        return im_mixes(r, t->batch >= 0 ? "joins tensors whose batch axes differ"
-                                         : "joins a tensor without batch to one with a batch");
+        return im_mixes(r, t->batch >= 0
+                               ? "joins tensors whose batch axes differ"
+                               : "joins a tensor without batch to one with a batch");
     r->batch = n;
     struct im_tensor *y = im_tensor_copy(r, t);
     if (!y)
@@ -424,15 +450,15 @@ static int op_roll(struct im_run *r, const struct im_value *a, struct im_value *
 }
 
 /* ---- padding: pairs (before, after), last axis first ---- */
-static int pad_zeros(struct im_run *r, struct im_tensor **tp, int axis, int64_t lo, int64_t hi,
-                     double value)
+static int pad_zeros(struct im_run *r, struct im_tensor **tp, int axis, int64_t lo,
+                     int64_t hi, double value)
 {
     struct im_tensor *y = NULL, made;
     int status = im_solid_tensor(r, *tp, &y);
     if (status)
         return status;
-    status = im_formula(r, &y, 1, &made, "pad(a, %d, %lld, %lld, (%.17g))", im_axis(y, axis),
-                        (long long)lo, (long long)hi, value);
+    status = im_formula(r, &y, 1, &made, "pad(a, %d, %lld, %lld, (%.17g))",
+                        im_axis(y, axis), (long long)lo, (long long)hi, value);
     if (status)
         return status;
     y->dim[axis] += lo + hi;
@@ -442,8 +468,8 @@ static int pad_zeros(struct im_run *r, struct im_tensor **tp, int axis, int64_t 
 }
 
 /* Cells of the axis itself: mirrored, its last one, or from the other end. */
-static int pad_own(struct im_run *r, struct im_tensor **tp, int axis, int64_t lo, int64_t hi,
-                   char how)
+static int pad_own(struct im_run *r, struct im_tensor **tp, int axis, int64_t lo,
+                   int64_t hi, char how)
 {
     struct im_tensor *t = *tp, *part[IM_IN_MAX];
     int64_t along = t->dim[axis];
@@ -472,8 +498,8 @@ static int pad_axes(struct im_run *r, const struct im_value *x, const struct im_
     struct im_tensor *t = NULL;
     int64_t pad[2 * PSG_MAX_RANK];
     int n = 0, status = im_arg_tensor(r, x, &t);
-    if (!status && (pads->kind != IM_LIST || pads->list->n > 2 * (size_t)t->rank ||
-                    pads->list->n % 2))
+    if (!status &&
+        (pads->kind != IM_LIST || pads->list->n > 2 * (size_t)t->rank || pads->list->n % 2))
         return im_fail(r, PSG_E_INVALID, "padding comes in pairs");
     for (; !status && n < (int)pads->list->n; n++)
         status = im_arg_int(r, &pads->list->item[n], 0, &pad[n]);
@@ -485,8 +511,8 @@ static int pad_axes(struct im_run *r, const struct im_value *x, const struct im_
         if ((status = not_batch(r, t, axis)))
             return status;
         if (lo < 0 || hi < 0) {
-            status = im_slice(r, t, axis, lo < 0 ? -lo : 0, t->dim[axis] + (hi < 0 ? hi : 0), 1,
-                              &t);
+            status = im_slice(r, t, axis, lo < 0 ? -lo : 0,
+                              t->dim[axis] + (hi < 0 ? hi : 0), 1, &t);
             lo = lo < 0 ? 0 : lo;
             hi = hi < 0 ? 0 : hi;
         }
@@ -517,20 +543,22 @@ static int op_constant_pad(struct im_run *r, const struct im_value *a, struct im
     return status ? status : pad_axes(r, &a[0], &a[1], "constant", value, out);
 }
 
-static int op_reflection_pad(struct im_run *r, const struct im_value *a, struct im_value *out)
+static int op_reflection_pad(struct im_run *r, const struct im_value *a,
+                             struct im_value *out)
 {
     return pad_axes(r, &a[0], &a[1], "reflect", 0, out);
 }
 
-static int op_replication_pad(struct im_run *r, const struct im_value *a, struct im_value *out)
+static int op_replication_pad(struct im_run *r, const struct im_value *a,
+                              struct im_value *out)
 {
     return pad_axes(r, &a[0], &a[1], "replicate", 0, out);
 }
 
 /* ---- indices that are known ---- */
 /* Rows `index` of an axis, in runs of neighbours. */
-static int pick(struct im_run *r, struct im_tensor *t, int axis, const struct im_tensor *index,
-                struct im_tensor **out)
+static int pick(struct im_run *r, struct im_tensor *t, int axis,
+                const struct im_tensor *index, struct im_tensor **out)
 {
     struct im_tensor *part[IM_IN_MAX];
     int64_t n = psg_shape_size(&index->stored);
@@ -547,7 +575,8 @@ static int pick(struct im_run *r, struct im_tensor *t, int axis, const struct im
         if (at < 0 || at + k > t->dim[axis])
             return im_fail(r, PSG_E_RANGE, "an index past the axis");
         if (parts == IM_IN_MAX)
-            return im_fail(r, PSG_E_UNSUPPORTED, "picks from more than %d places", IM_IN_MAX);
+            return im_fail(r, PSG_E_UNSUPPORTED, "picks from more than %d places",
+                           IM_IN_MAX);
         status = im_slice(r, t, axis, at, at + k, 1, &part[parts++]);
         i += k;
     }
@@ -585,7 +614,8 @@ static int op_index(struct im_run *r, const struct im_value *a, struct im_value 
     if (status || axis < 0)
         return status ? status : im_set(r, t, out);
     if (index->type == IM_BOOLEAN)
-        return im_fail(r, PSG_E_UNSUPPORTED, "a mask as an index: its result has no fixed shape");
+        return im_fail(r, PSG_E_UNSUPPORTED,
+                       "a mask as an index: its result has no fixed shape");
     if (axis == 0 && im_is_param(t) && t->rank == 2 && index->source == IM_VALUE)
         status = im_embedding(r, t, index, -1, &y);
     else if (index->rank == 0)
@@ -600,7 +630,8 @@ static int op_index(struct im_run *r, const struct im_value *a, struct im_value 
 }
 
 /* ---- pixels ---- */
-static int op_pixel_shuffle(struct im_run *r, const struct im_value *a, struct im_value *out)
+static int op_pixel_shuffle(struct im_run *r, const struct im_value *a,
+                            struct im_value *out)
 {
     struct im_tensor *t = NULL, *y = NULL;
     int64_t f;
@@ -612,10 +643,11 @@ static int op_pixel_shuffle(struct im_run *r, const struct im_value *a, struct i
     if (t->rank != 4 || t->batch != 0 || f < 1 || f > 1024 || t->dim[1] % (f * f))
         return im_fail(r, PSG_E_SHAPE, "channels do not divide");
     struct im_size b = { t->dim[0], 1 };
-    struct im_size six[] = { b, { t->dim[1] / (f * f), 0 }, { f, 0 }, { f, 0 },
-                             { t->dim[2], 0 }, { t->dim[3], 0 } };
-    struct im_size four[] = { b, { t->dim[1] / (f * f), 0 }, { t->dim[2] * f, 0 },
-                              { t->dim[3] * f, 0 } };
+    struct im_size six[] = { b,        { t->dim[1] / (f * f), 0 }, { f, 0 },
+                             { f, 0 }, { t->dim[2], 0 },           { t->dim[3], 0 } };
+    struct im_size four[] = {
+        b, { t->dim[1] / (f * f), 0 }, { t->dim[2] * f, 0 }, { t->dim[3] * f, 0 }
+    };
     const int perm[] = { 0, 1, 4, 2, 5, 3 };
     status = im_reshape(r, t, six, 6, &y);
     if (!status)
@@ -630,7 +662,9 @@ const struct im_op im_ops_join[] = {
     { "narrow", "self dim start length", op_narrow },
     { "select", "self dim index", op_select },
     { "chunk", "self chunks dim", op_chunk },
+    { "unsafe_chunk", "self chunks dim", op_unsafe_chunk },
     { "split", "self split_size dim", op_split },
+    { "unsafe_split", "self split_size dim", op_unsafe_split },
     { "split_with_sizes", "self split_sizes dim", op_split },
     { "unbind", "self dim", op_unbind },
     { "cat", "tensors dim", op_cat },

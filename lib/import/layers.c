@@ -6,8 +6,8 @@
 #include "import/run.h"
 
 /* A copy of `axes` with the numbers of made. */
-static int result(struct im_run *r, const struct im_tensor *axes, const struct im_tensor *made,
-                  struct im_value *out)
+static int result(struct im_run *r, const struct im_tensor *axes,
+                  const struct im_tensor *made, struct im_value *out)
 {
     struct im_tensor *y = im_tensor_copy(r, axes);
     if (!y)
@@ -30,7 +30,8 @@ static int spatial(struct im_run *r, const struct im_tensor *x, int space)
     if (x->rank != space + 2 && !(x->rank == space + 1 && x->batch < 0))
         return im_fail(r, PSG_E_SHAPE, "needs %d axes, has %d", space + 2, x->rank);
     if (x->batch > 0 || (x->batch == 0 && x->rank == space + 1))
-        return im_mixes(r, "the batch is not its first axis: samples would be channels or pixels");
+        return im_mixes(
+            r, "the batch is not its first axis: samples would be channels or pixels");
     if (x->batch == 0 && !im_pure_batch(x))
         return im_fail(r, PSG_E_UNSUPPORTED, "several pictures in one sample's batch axis");
     return 0;
@@ -65,15 +66,15 @@ static int emit_conv(struct im_run *r, const struct conv *c, struct im_value *ou
         return im_fail(r, PSG_E_UNSUPPORTED, "a convolution over %d axes", space);
     struct im_tensor *x = c->x, made;
     if (c->w->source != IM_FILE)
-        return im_fail(r, PSG_E_UNSUPPORTED, "the weight of a convolution is computed, not a "
-                                             "parameter of the file");
+        return im_fail(r, PSG_E_UNSUPPORTED,
+                       "the weight of a convolution is computed, not a "
+                       "parameter of the file");
     if ((status = spatial(r, x, space)) || (status = im_solid_tensor(r, x, &x)))
         return status;
     struct im_node *n = im_node_new(r, names[c->transposed][space - 1]);
     if (!n)
         return im_no_memory(r);
-    im_attr_int(n, "out_channels",
-                c->transposed ? c->w->dim[1] * c->groups : c->w->dim[0]);
+    im_attr_int(n, "out_channels", c->transposed ? c->w->dim[1] * c->groups : c->w->dim[0]);
     im_attr_ints(n, "kernel_size", c->w->dim + 2, space);
     im_attr_ints(n, "stride", c->stride, space);
     if (c->padding_text)
@@ -133,7 +134,8 @@ static int op_conv(struct im_run *r, const struct im_value *a, struct im_value *
 }
 
 /* conv_transpose(input, weight, bias, stride, padding, output_padding, groups, dilation) */
-static int op_conv_transpose(struct im_run *r, const struct im_value *a, struct im_value *out)
+static int op_conv_transpose(struct im_run *r, const struct im_value *a,
+                             struct im_value *out)
 {
     struct conv c = { .transposed = true };
     int status = conv_tensors(r, a, &c);
@@ -174,8 +176,8 @@ static int op_convolution(struct im_run *r, const struct im_value *a, struct im_
 }
 
 /* ---- pooling ---- */
-static int emit_pool(struct im_run *r, const char *kind, int space, const struct im_value *x,
-                     struct im_node *n, struct im_value *out)
+static int emit_pool(struct im_run *r, const char *kind, int space,
+                     const struct im_value *x, struct im_node *n, struct im_value *out)
 {
     struct im_tensor *t = NULL, made;
     int status = im_arg_tensor(r, x, &t);
@@ -191,7 +193,8 @@ static int emit_pool(struct im_run *r, const char *kind, int space, const struct
     return spatial_result(r, t, &made, out);
 }
 
-static int pool_attrs(struct im_run *r, const struct im_value *a, int space, struct im_node *n)
+static int pool_attrs(struct im_run *r, const struct im_value *a, int space,
+                      struct im_node *n)
 {
     int64_t kernel[3], stride[3], padding[3];
     if (!n)
@@ -212,7 +215,8 @@ static int pool_attrs(struct im_run *r, const struct im_value *a, int space, str
 }
 
 /* max_pool(self, kernel_size, stride, padding, dilation, ceil_mode) */
-static int max_pool(struct im_run *r, const struct im_value *a, int space, struct im_value *out)
+static int max_pool(struct im_run *r, const struct im_value *a, int space,
+                    struct im_value *out)
 {
     struct im_node *n = im_node_new(r, NULL);
     int64_t dilation[3];
@@ -230,7 +234,8 @@ static int max_pool(struct im_run *r, const struct im_value *a, int space, struc
 }
 
 /* avg_pool(self, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override) */
-static int avg_pool(struct im_run *r, const struct im_value *a, int space, struct im_value *out)
+static int avg_pool(struct im_run *r, const struct im_value *a, int space,
+                    struct im_value *out)
 {
     struct im_node *n = im_node_new(r, NULL);
     bool ceil_mode, include;
@@ -275,6 +280,17 @@ static int adaptive(struct im_run *r, const struct im_value *a, const char *kind
     return emit_pool(r, kind, space, &a[0], n, out);
 }
 
+/* (values, positions of the maxima); the positions have no meaning here. */
+static int with_positions(struct im_run *r, struct im_value *out)
+{
+    struct im_value values = *out;
+    *out = im_list_new(r->pool, IM_TUPLE);
+    if (out->kind == IM_NONE || im_list_push(r->pool, out->list, values) ||
+        im_list_push(r->pool, out->list, (struct im_value){ .kind = IM_UNKNOWN }))
+        return im_no_memory(r);
+    return 0;
+}
+
 #define POOLS(D)                                                                           \
     static int op_max_pool##D(struct im_run *r, const struct im_value *a,                  \
                               struct im_value *out)                                        \
@@ -294,14 +310,22 @@ static int adaptive(struct im_run *r, const struct im_value *a, const char *kind
     static int op_adaptive_max##D(struct im_run *r, const struct im_value *a,              \
                                   struct im_value *out)                                    \
     {                                                                                      \
-        return adaptive(r, a, "adaptive_max_pool", D, out);                                \
+        int status = adaptive(r, a, "adaptive_max_pool", D, out);                          \
+        return status ? status : with_positions(r, out);                                   \
+    }                                                                                      \
+    static int op_max_positions##D(struct im_run *r, const struct im_value *a,             \
+                                   struct im_value *out)                                   \
+    {                                                                                      \
+        int status = max_pool(r, a, D, out);                                               \
+        return status ? status : with_positions(r, out);                                   \
     }
 POOLS(1)
 POOLS(2)
 POOLS(3)
 
 /* ---- nearest neighbours: every pixel repeated ---- */
-static int op_upsample_nearest(struct im_run *r, const struct im_value *a, struct im_value *out)
+static int op_upsample_nearest(struct im_run *r, const struct im_value *a,
+                               struct im_value *out)
 {
     struct im_tensor *x = NULL, *y = NULL;
     int status = im_arg_tensor(r, &a[0], &x);
@@ -321,7 +345,8 @@ static int op_upsample_nearest(struct im_run *r, const struct im_value *a, struc
             return status;
         size = size ? size : (int64_t)floor((double)x->dim[k] * scale);
         if (size < x->dim[k] || size % x->dim[k])
-            return im_fail(r, PSG_E_UNSUPPORTED, "a size that is no multiple of the picture's");
+            return im_fail(r, PSG_E_UNSUPPORTED,
+                           "a size that is no multiple of the picture's");
         struct im_tensor *wide = im_tensor_copy(r, x);
         if (!wide)
             return im_no_memory(r);
@@ -377,8 +402,8 @@ static int known_rows(struct im_run *r, struct im_tensor *w, struct im_tensor *i
     return 0;
 }
 
-int im_embedding(struct im_run *r, struct im_tensor *w, struct im_tensor *ids, int64_t padding,
-                 struct im_tensor **out)
+int im_embedding(struct im_run *r, struct im_tensor *w, struct im_tensor *ids,
+                 int64_t padding, struct im_tensor **out)
 {
     struct im_tensor made, *in;
     if (w->rank != 2)
@@ -453,7 +478,8 @@ static bool even_offsets(const struct im_tensor *offsets, int64_t *length)
 /* embedding_bag(weight, indices, offsets, scale_grad_by_freq, mode, sparse, per_sample_weights,
  * include_last_offset, padding_idx): indices [B * L] with offsets that the code makes itself for
  * indices [B, L] */
-static int op_embedding_bag(struct im_run *r, const struct im_value *a, struct im_value *out)
+static int op_embedding_bag(struct im_run *r, const struct im_value *a,
+                            struct im_value *out)
 {
     static const char *const modes[] = { "sum", "mean", "max" };
     struct im_tensor *w = NULL, *ids = NULL, *weights = NULL, made;
@@ -481,12 +507,13 @@ static int op_embedding_bag(struct im_run *r, const struct im_value *a, struct i
         struct im_tensor *offsets = NULL;
         if ((status = im_arg_tensor(r, &a[2], &offsets)))
             return status;
-        bool strided = offsets->batch == 0 && offsets->source == IM_DATA; /* arange(0, B L, L) */
+        bool strided = offsets->source == IM_OFFSETS;
         if (strided)
             length = (int64_t)offsets->data[0];
         else if (!even_offsets(offsets, &length))
-            return im_fail(r, PSG_E_UNSUPPORTED,
-                           "bags whose offsets depend on the data; give ids as [batch, length]");
+            return im_fail(
+                r, PSG_E_UNSUPPORTED,
+                "bags whose offsets depend on the data; give ids as [batch, length]");
         if (ids->rank != 1 || length != ids->dim[0] || ids->inner != ids->dim[0])
             return im_mixes(r, "a bag that does not hold the ids of one sample");
     } else if (ids->rank != 2) {
@@ -506,8 +533,12 @@ static int op_embedding_bag(struct im_run *r, const struct im_value *a, struct i
         status = im_layer_ids(r, n, in, weights ? 2 : 1, &made);
     if (status)
         return status;
-    struct im_tensor axes = { .type = IM_FLOAT, .source = IM_VALUE, .rank = 2, .batch = 0,
-                              .inner = 1, .dim = { 1, w->dim[1] } };
+    struct im_tensor axes = { .type = IM_FLOAT,
+                              .source = IM_VALUE,
+                              .rank = 2,
+                              .batch = 0,
+                              .inner = 1,
+                              .dim = { 1, w->dim[1] } };
     struct im_value bags;
     if ((status = result(r, &axes, &made, &bags)))
         return status;
@@ -532,15 +563,22 @@ const struct im_op im_ops_layer[] = {
     { "conv_transpose3d", "input weight bias stride padding output_padding groups dilation",
       op_conv_transpose },
     { "_convolution",
-      "input weight bias stride padding dilation transposed output_padding groups benchmark "
+      "input weight bias stride padding dilation transposed output_padding groups "
+      "benchmark "
       "deterministic cudnn_enabled allow_tf32",
       op_convolution },
     { "convolution",
       "input weight bias stride padding dilation transposed output_padding groups",
       op_convolution },
     { "max_pool1d", "self kernel_size stride padding dilation ceil_mode", op_max_pool1 },
+    { "max_pool1d_with_indices", "self kernel_size stride padding dilation ceil_mode",
+      op_max_positions1 },
     { "max_pool2d", "self kernel_size stride padding dilation ceil_mode", op_max_pool2 },
+    { "max_pool2d_with_indices", "self kernel_size stride padding dilation ceil_mode",
+      op_max_positions2 },
     { "max_pool3d", "self kernel_size stride padding dilation ceil_mode", op_max_pool3 },
+    { "max_pool3d_with_indices", "self kernel_size stride padding dilation ceil_mode",
+      op_max_positions3 },
     { "avg_pool1d", "self kernel_size stride padding ceil_mode count_include_pad",
       op_avg_pool1 },
     { "avg_pool2d",

@@ -62,7 +62,8 @@ static int lex_number(struct compiler *c)
     bool real = false;
     while (l->p < l->end && n + 1 < sizeof buf) {
         char ch = *l->p;
-        bool sign = (ch == '-' || ch == '+') && n > 0 && (buf[n - 1] == 'e' || buf[n - 1] == 'E');
+        bool sign =
+            (ch == '-' || ch == '+') && n > 0 && (buf[n - 1] == 'e' || buf[n - 1] == 'E');
         if (!isdigit((unsigned char)ch) && ch != '.' && ch != 'e' && ch != 'E' && !sign)
             break;
         real |= !isdigit((unsigned char)ch);

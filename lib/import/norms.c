@@ -3,8 +3,8 @@
 
 #include "import/run.h"
 
-static int result(struct im_run *r, const struct im_tensor *axes, const struct im_tensor *made,
-                  struct im_tensor **out)
+static int result(struct im_run *r, const struct im_tensor *axes,
+                  const struct im_tensor *made, struct im_tensor **out)
 {
     struct im_tensor *y = im_tensor_copy(r, axes);
     if (!y)
@@ -56,8 +56,8 @@ int im_layer_norm(struct im_run *r, struct im_tensor *x, int n_axes, struct im_t
     im_attr_real(n, "eps", eps);
     im_attr_bool(n, "elementwise_affine", own);
     im_attr_bool(n, "bias", own && b);
-    if (own && ((status = im_use(r, n, "weight", w)) ||
-                (b && (status = im_use(r, n, "bias", b)))))
+    if (own &&
+        ((status = im_use(r, n, "weight", w)) || (b && (status = im_use(r, n, "bias", b)))))
         return status;
     if ((status = im_layer(r, n, &t, 1, &made)) || (status = result(r, t, &made, &y)))
         return status;
@@ -144,8 +144,9 @@ static int channels_first(struct im_run *r, const struct im_tensor *x)
 }
 
 /* groups of channels, each normalised by itself */
-static int group_norm(struct im_run *r, struct im_tensor *x, int64_t groups, struct im_tensor *w,
-                      struct im_tensor *b, double eps, struct im_value *out)
+static int group_norm(struct im_run *r, struct im_tensor *x, int64_t groups,
+                      struct im_tensor *w, struct im_tensor *b, double eps,
+                      struct im_value *out)
 {
     struct im_tensor *t = NULL, *y = NULL, made;
     int status = channels_first(r, x);
@@ -241,7 +242,8 @@ static int op_batch_norm(struct im_run *r, const struct im_value *a, struct im_v
 }
 
 /* instance_norm(input, weight, bias, running_mean, running_var, use_input_stats, momentum, eps) */
-static int op_instance_norm(struct im_run *r, const struct im_value *a, struct im_value *out)
+static int op_instance_norm(struct im_run *r, const struct im_value *a,
+                            struct im_value *out)
 {
     struct im_tensor *x = NULL, *w = NULL, *b = NULL;
     bool own;
@@ -294,7 +296,8 @@ const struct im_op im_ops_norm[] = {
       "input weight bias running_mean running_var training momentum eps cudnn_enabled",
       op_batch_norm },
     { "instance_norm",
-      "input weight bias running_mean running_var use_input_stats momentum eps cudnn_enabled",
+      "input weight bias running_mean running_var use_input_stats momentum eps "
+      "cudnn_enabled",
       op_instance_norm },
     { "prelu", "self weight", op_prelu },
     { NULL, NULL, NULL },

@@ -13,7 +13,8 @@ struct machine {
 
 static int refuse(struct machine *m, const char *what)
 {
-    return psg_fail(m->err, PSG_E_FORMAT, m->place, "pickle: offset %zu: %s", m->op_at, what);
+    return psg_fail(m->err, PSG_E_FORMAT, m->place, "pickle: offset %zu: %s", m->op_at,
+                    what);
 }
 
 static int no_memory(struct machine *m)
@@ -141,10 +142,14 @@ static const struct {
 };
 
 static const char *const callables[] = {
-    "collections.OrderedDict",           "torch._utils._rebuild_tensor_v2",
-    "torch._utils._rebuild_parameter",   "torch.jit._pickle.build_intlist",
-    "torch.jit._pickle.build_doublelist", "torch.jit._pickle.build_boollist",
-    "torch.jit._pickle.build_tensorlist", "torch.jit._pickle.restore_type_tag",
+    "collections.OrderedDict",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+    "torch.jit._pickle.build_intlist",
+    "torch.jit._pickle.build_doublelist",
+    "torch.jit._pickle.build_boollist",
+    "torch.jit._pickle.build_tensorlist",
+    "torch.jit._pickle.restore_type_tag",
 };
 
 static bool name_allowed(const struct im_value *v)
@@ -183,8 +188,8 @@ static int op_global(struct machine *m)
         return no_memory(m);
     if (!name_allowed(&v))
         return psg_fail(m->err, PSG_E_FORMAT, m->place,
-                        "pickle: offset %zu: %.160s is not a name that models need", m->op_at,
-                        v.text->s);
+                        "pickle: offset %zu: %.160s is not a name that models need",
+                        m->op_at, v.text->s);
     return push(m, v);
 }
 
@@ -256,7 +261,8 @@ static int rebuild_tensor(struct machine *m, const struct im_list *a, struct im_
 }
 
 /* (tensor, requires_grad, hooks) */
-static int rebuild_parameter(struct machine *m, const struct im_list *a, struct im_value *out)
+static int rebuild_parameter(struct machine *m, const struct im_list *a,
+                             struct im_value *out)
 {
     if (a->n < 2 || a->item[0].kind != IM_STORED || a->item[1].kind != IM_BOOL)
         return refuse(m, "not the description of a parameter");
@@ -320,8 +326,8 @@ static int op_build(struct machine *m)
         return refuse(m, "a state for what is no new object");
     if (state.kind != IM_DICT)
         return psg_fail(m->err, PSG_E_UNSUPPORTED, m->place,
-                        "pickle: offset %zu: %.120s has a __setstate__ of its own", m->op_at,
-                        v->object->class_name);
+                        "pickle: offset %zu: %.120s has a __setstate__ of its own",
+                        m->op_at, v->object->class_name);
     for (size_t i = 0; i < state.list->n; i += 2)
         if (state.list->item[i].kind != IM_TEXT)
             return refuse(m, "an attribute's name is no string");
@@ -448,8 +454,12 @@ static int step(struct machine *m, uint8_t op)
 int pickle_read(struct im_pool *pool, const uint8_t *bytes, size_t size, const char *place,
                 struct im_value *out, struct psg_error *err)
 {
-    struct machine m = { .pool = pool, .p = bytes, .start = bytes, .end = bytes + size,
-                         .place = place, .err = err };
+    struct machine m = { .pool = pool,
+                         .p = bytes,
+                         .start = bytes,
+                         .end = bytes + size,
+                         .place = place,
+                         .err = err };
     while (m.p < m.end) {
         m.op_at = (size_t)(m.p - m.start);
         uint8_t op = *m.p++;

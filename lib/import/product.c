@@ -4,8 +4,8 @@
 #include "import/run.h"
 
 /* y takes its axes from `axes`, its numbers from made. */
-static int result(struct im_run *r, const struct im_tensor *axes, const struct im_tensor *made,
-                  struct im_tensor **out)
+static int result(struct im_run *r, const struct im_tensor *axes,
+                  const struct im_tensor *made, struct im_tensor **out)
 {
     struct im_tensor *y = im_tensor_copy(r, axes);
     if (!y)
@@ -30,8 +30,8 @@ static bool plain_matrix(const struct im_tensor *w)
            w->batch < 0 && psg_shape_size(&w->stored) == w->dim[0] * w->dim[1];
 }
 
-int im_linear(struct im_run *r, struct im_tensor *x, struct im_tensor *w, struct im_tensor *b,
-              struct im_tensor **out)
+int im_linear(struct im_run *r, struct im_tensor *x, struct im_tensor *w,
+              struct im_tensor *b, struct im_tensor **out)
 {
     struct im_tensor *y = NULL, *t = NULL, made;
     int status;
@@ -83,8 +83,8 @@ static int widen(struct im_run *r, struct im_tensor **tp, int at)
 
 /* Formula text of an operand as [leading..., rows, columns] of one sample, without the leading axis
  * `batch` (-1: none); a pure batch axis among rows or columns counts 1. */
-static const char *matrix_text(struct im_run *r, const struct im_tensor *t, char name, int rank,
-                               int batch)
+static const char *matrix_text(struct im_run *r, const struct im_tensor *t, char name,
+                               int rank, int batch)
 {
     struct psg_shape s = { 0 };
     for (int at = 0; at < rank; at++) {
@@ -138,7 +138,8 @@ int im_matmul(struct im_run *r, struct im_tensor *a, struct im_tensor *b,
         return im_fail(r, PSG_E_SHAPE, "a product with a number");
     if (a->batch == a->rank - 1 || b->batch == (vb ? 0 : b->rank - 2))
         return im_mixes(r, "a product over the batch axis");
-    bool matrix = plain_matrix(b) && b->swapped && a->source == IM_VALUE && !va;
+    bool matrix = plain_matrix(b) && b->swapped && a->source == IM_VALUE && !va &&
+                  b->stored.dim[1] == b->dim[0] && a->dim[a->rank - 1] == b->dim[0];
     if (matrix) { /* x wᵀ: the matrix as it lies in the file */
         struct im_tensor *w = im_tensor_copy(r, b);
         if (!w)
@@ -148,8 +149,9 @@ int im_matmul(struct im_run *r, struct im_tensor *a, struct im_tensor *b,
         w->dim[1] = b->dim[0];
         return im_linear(r, a, w, NULL, out);
     }
-    if ((status = widen(r, &a, 0)) || (status = widen(r, &b, 1)) || (status = prepare(r, &a)) ||
-        (status = prepare(r, &b)) || (status = leading(r, a, b, &axes)))
+    if ((status = widen(r, &a, 0)) || (status = widen(r, &b, 1)) ||
+        (status = prepare(r, &a)) || (status = prepare(r, &b)) ||
+        (status = leading(r, a, b, &axes)))
         return status;
     int64_t m = a->dim[a->rank - 2], k = a->dim[a->rank - 1], n = b->dim[b->rank - 1];
     if (k != b->dim[b->rank - 2])
@@ -274,8 +276,10 @@ static int op_bilinear(struct im_run *r, const struct im_value *a, struct im_val
         status = im_arg_tensor(r, &a[3], &b);
     if (status)
         return status;
-    if (w->rank != 3 || x->rank != z->rank || x->batch != z->batch || x->batch == x->rank - 1)
-        return im_fail(r, PSG_E_SHAPE, "two inputs whose axes meet, and a weight of three axes");
+    if (w->rank != 3 || x->rank != z->rank || x->batch != z->batch ||
+        x->batch == x->rank - 1)
+        return im_fail(r, PSG_E_SHAPE,
+                       "two inputs whose axes meet, and a weight of three axes");
     struct im_node *n = im_node_new(r, "bilinear");
     if (!n)
         return im_no_memory(r);

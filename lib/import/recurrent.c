@@ -21,17 +21,20 @@ static const char *role_of(struct im_run *r, const struct rnn *n, int i, int eac
     static const char *const plain[] = { "weight_ih", "weight_hh", "bias_ih", "bias_hh" };
     int cell = i / each, k = i % each, dirs = n->bidirectional ? 2 : 1;
     const char *kind = k < (n->bias ? 4 : 2) ? plain[k] : "weight_hr";
-    return im_pool_printf(r->pool, "%s_l%d%s", kind, cell / dirs, cell % dirs ? "_reverse" : "");
+    return im_pool_printf(r->pool, "%s_l%d%s", kind, cell / dirs,
+                          cell % dirs ? "_reverse" : "");
 }
 
-static int read_weights(struct im_run *r, const struct rnn *n, struct im_node *node, int *each)
+static int read_weights(struct im_run *r, const struct rnn *n, struct im_node *node,
+                        int *each)
 {
     int cells = (int)n->layers * (n->bidirectional ? 2 : 1), status = 0;
     *each = cells > 0 ? n->n_w / cells : 0;
     int plain = n->bias ? 4 : 2;
     if (n->layers < 1 || n->layers > 16 || *each * cells != n->n_w ||
         (*each != plain && *each != plain + 1))
-        return im_fail(r, PSG_E_SHAPE, "%d parameters do not fit the number of layers", n->n_w);
+        return im_fail(r, PSG_E_SHAPE, "%d parameters do not fit the number of layers",
+                       n->n_w);
     for (int i = 0; i < n->n_w && !status; i++) {
         const char *role = role_of(r, n, i, *each);
         status = role ? im_use(r, node, role, n->w[i]) : im_no_memory(r);
@@ -40,7 +43,8 @@ static int read_weights(struct im_run *r, const struct rnn *n, struct im_node *n
 }
 
 /* Initial states [L D, B, H]: zeros are what the layer starts with anyway. */
-static int read_states(struct im_run *r, const struct rnn *n, struct im_tensor **in, int *n_in)
+static int read_states(struct im_run *r, const struct rnn *n, struct im_tensor **in,
+                       int *n_in)
 {
     bool zero = true;
     for (int i = 0; i < n->states; i++)
@@ -74,16 +78,19 @@ static int emit(struct im_run *r, const struct rnn *n, struct im_tensor **y)
     if (n->x->rank != 3)
         return im_fail(r, PSG_E_SHAPE, "needs [batch, time, features]");
     if (n->x->batch != at || !im_pure_batch(n->x))
-        return im_mixes(r, n->batch_first ? "the batch is not axis 0: time would run over samples"
-                                          : "the batch is not axis 1: time would run over samples");
+        return im_mixes(r, n->batch_first
+                               ? "the batch is not axis 0: time would run over samples"
+                               : "the batch is not axis 1: time would run over samples");
     struct im_node *node = im_node_new(r, n->op);
     if (!node)
         return im_no_memory(r);
     in[0] = n->x;
-    if ((status = read_weights(r, n, node, &each)) || (status = read_states(r, n, in, &n_in)))
+    if ((status = read_weights(r, n, node, &each)) ||
+        (status = read_states(r, n, in, &n_in)))
         return status;
     int64_t hidden = n->w[1]->dim[0] / (n->states == 2 ? 4 : strcmp(n->op, "gru") ? 1 : 3);
-    int64_t wide = n->w[1]->rank == 2 ? n->w[1]->dim[1] : 0, dirs = n->bidirectional ? 2 : 1;
+    int64_t wide = n->w[1]->rank == 2 ? n->w[1]->dim[1] : 0,
+            dirs = n->bidirectional ? 2 : 1;
     im_attr_int(node, "hidden_size", hidden);
     im_attr_int(node, "num_layers", n->layers);
     im_attr_bool(node, "bias", n->bias);

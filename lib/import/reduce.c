@@ -236,7 +236,8 @@ static int max_along(struct im_run *r, struct im_tensor *x, int axis, bool keepd
 }
 
 /* max(x), max(x, y), max(x, dim, keepdim): values and positions */
-static int extreme(struct im_run *r, const struct im_value *a, bool max, struct im_value *out)
+static int extreme(struct im_run *r, const struct im_value *a, bool max,
+                   struct im_value *out)
 {
     struct im_tensor *x = NULL, *y = NULL;
     bool keepdim;
@@ -357,7 +358,8 @@ static int op_cumsum(struct im_run *r, const struct im_value *a, struct im_value
         return im_mixes(r, "adds up along the batch axis");
     double *ones = n > 2048 ? NULL : im_pool_array(r->pool, (size_t)(n * n), sizeof *ones);
     if (!ones)
-        return im_fail(r, PSG_E_UNSUPPORTED, "a cumulative sum of %lld numbers", (long long)n);
+        return im_fail(r, PSG_E_UNSUPPORTED, "a cumulative sum of %lld numbers",
+                       (long long)n);
     for (int64_t i = 0; i < n * n; i++)
         ones[i] = i % n >= i / n;
     m = im_tensor_data(r, IM_FLOAT, &PSG_SHAPE(n, n), ones);
@@ -371,7 +373,8 @@ static int op_cumsum(struct im_run *r, const struct im_value *a, struct im_value
     return status ? status : im_set(r, y, out);
 }
 
-int im_softmax(struct im_run *r, struct im_tensor *x, int axis, bool log, struct im_tensor **out)
+int im_softmax(struct im_run *r, struct im_tensor *x, int axis, bool log,
+               struct im_tensor **out)
 {
     struct im_tensor *t = NULL, *y = NULL, made;
     if (axis == x->batch)

@@ -16,7 +16,8 @@ static int64_t product(const int64_t *dim, int from, int to)
  * (o * B + b) * I + i with o < O, i < I; axis k of `dim` may be the one with the batch when its
  * share of a sample is c = o' * i' with i' * (product right of it) = I and
  * (product left of it) * o' = O. *innerp gets i'. */
-static bool batch_fits(const int64_t *dim, int n, int k, int64_t O, int64_t I, int64_t *innerp)
+static bool batch_fits(const int64_t *dim, int n, int k, int64_t O, int64_t I,
+                       int64_t *innerp)
 {
     int64_t right = product(dim, k + 1, n), left = product(dim, 0, k);
     if (right <= 0 || I % right != 0)
@@ -87,9 +88,9 @@ static int find_batch(struct im_run *r, struct target *to, int64_t O, int64_t I)
         return 0;
     }
     if (r->batch == 0)
-        return im_fail(r, PSG_E_UNSUPPORTED,
-                       "its sizes do not say which axis is the batch; give the number of samples "
-                       "of the example that the model was traced with");
+        return im_mixes(r,
+                        "the new sizes fold the batch into another axis (if one of them is "
+                        "the number of samples of a traced example, give that number)");
     return im_mixes(r, "the new sizes fold the batch into another axis");
 }
 
@@ -125,14 +126,16 @@ int im_reshape(struct im_run *r, const struct im_tensor *t, const struct im_size
         O = size / I;
         if (target.batch >= 0) {
             if (!fill_free(&target, size))
-                return im_fail(r, PSG_E_SHAPE, "the new sizes do not hold the same numbers");
+                return im_fail(r, PSG_E_SHAPE,
+                               "the new sizes do not hold the same numbers");
             if (!batch_fits(target.dim, n, target.batch, O, I, &target.inner))
                 return im_mixes(r, "the new sizes fold the batch into another axis");
         } else if ((status = find_batch(r, &target, O, I))) {
             return status;
         }
     } else if (target.batch >= 0) {
-        return im_fail(r, PSG_E_UNSUPPORTED, "a size of the batch for a tensor without batch");
+        return im_fail(r, PSG_E_UNSUPPORTED,
+                       "a size of the batch for a tensor without batch");
     } else if (!fill_free(&target, size)) {
         return im_fail(r, PSG_E_SHAPE, "the new sizes do not hold the same numbers");
     }

@@ -23,21 +23,28 @@ enum im_source {
 struct im_tensor {
     enum im_type type;
     enum im_source source;
-    int rank, batch;              /* batch -1: none */
-    int64_t dim[PSG_MAX_RANK];    /* of one sample; of the batch axis its own share, or 1 */
-    int64_t inner;                /* entries of the batch axis behind each other of a sample */
-    unsigned same;                /* bit k: stored once for all of dim[k] */
-    struct psg_shape stored;      /* shape of value, file tensor or data; the order of the entries
+    int rank, batch;           /* batch -1: none */
+    int64_t dim[PSG_MAX_RANK]; /* of one sample; of the batch axis its own share, or 1 */
+    int64_t inner;             /* entries of the batch axis behind each other of a sample */
+    unsigned same;             /* bit k: stored once for all of dim[k] */
+    struct psg_shape
+        stored; /* shape of value, file tensor or data; the order of the entries
                                    * is that of the logical axes */
     psg_value v;
     struct im_stored *file;
-    int *changes;                 /* in place, of all tensors that share these numbers */
-    int change;                   /* the last one that this tensor has seen */
-    bool swapped;                 /* IM_FILE: seen with its two axes swapped; dim says how */
+    int *changes; /* in place, of all tensors that share these numbers */
+    int change;   /* the last one that this tensor has seen */
+    bool swapped; /* IM_FILE: seen with its two axes swapped; dim says how */
     const double *data;
 };
 
-enum { IM_IN_MAX = 24, IM_OUT_MAX = 4, IM_ATTRS_MAX = 12, IM_USES_MAX = 80, IM_DIM_MAX = 1 << 30 };
+enum {
+    IM_IN_MAX = 24,
+    IM_OUT_MAX = 4,
+    IM_ATTRS_MAX = 12,
+    IM_USES_MAX = 80,
+    IM_DIM_MAX = 1 << 30
+};
 
 struct im_attr {
     const char *name;
@@ -80,8 +87,8 @@ struct im_run {
     struct psg_program *program; /* gives shapes; the final one is made of what is needed */
     struct im_node **node;
     size_t n_nodes, node_room;
-    int64_t batch;               /* of the example; 0: unknown */
-    const char *op_name;         /* at work, for messages */
+    int64_t batch;       /* of the example; 0: unknown */
+    const char *op_name; /* at work, for messages */
     struct im_frame *frame;
     size_t n_frames, frame_room;
     struct im_list stack;
@@ -108,9 +115,9 @@ struct im_op {
 /* The operator of a name ("torch.add", "ops.prim.dtype", "int"), or NULL. */
 const struct im_op *im_find_op(const char *name);
 /* Each file of operators has a table that ends with a NULL name. */
-extern const struct im_op im_ops_scalar[], im_ops_view[], im_ops_join[], im_ops_elementwise[],
-    im_ops_reduce[], im_ops_product[], im_ops_layer[], im_ops_norm[], im_ops_recurrent[],
-    im_ops_attention[];
+extern const struct im_op im_ops_scalar[], im_ops_view[], im_ops_join[],
+    im_ops_elementwise[], im_ops_reduce[], im_ops_product[], im_ops_layer[], im_ops_norm[],
+    im_ops_recurrent[], im_ops_attention[];
 
 static inline bool im_given(const struct im_value *v)
 {
@@ -122,24 +129,28 @@ int im_arg_real(struct im_run *r, const struct im_value *v, double dflt, double 
 int im_arg_bool(struct im_run *r, const struct im_value *v, bool dflt, bool *out);
 /* A list of numbers, or one number; n of them when n > 0, a single one stands for all. *countp
  * may be NULL when n > 0. An empty or missing list: count 0. */
-int im_arg_ints(struct im_run *r, const struct im_value *v, int n, int64_t *out, int *countp);
+int im_arg_ints(struct im_run *r, const struct im_value *v, int n, int64_t *out,
+                int *countp);
 /* Sizes: the same with powers of the batch. */
 struct im_size {
     int64_t n;
     int power;
 };
-int im_arg_sizes(struct im_run *r, const struct im_value *v, struct im_size *out, int *countp);
+int im_arg_sizes(struct im_run *r, const struct im_value *v, struct im_size *out,
+                 int *countp);
 /* A tensor; numbers become tensors of rank 0. */
 int im_arg_tensor(struct im_run *r, const struct im_value *v, struct im_tensor **out);
-int im_arg_tensors(struct im_run *r, const struct im_value *v, struct im_tensor **out, int max,
-                   int *countp);
+int im_arg_tensors(struct im_run *r, const struct im_value *v, struct im_tensor **out,
+                   int max, int *countp);
 /* An axis of a tensor of this rank, negative from the end. */
-int im_arg_axis(struct im_run *r, const struct im_value *v, int64_t dflt, int rank, int *out);
+int im_arg_axis(struct im_run *r, const struct im_value *v, int64_t dflt, int rank,
+                int *out);
 bool im_is_number(const struct im_value *v);
 
 /* ---- tensors (tensor.c) ---- */
 struct im_value im_tensor_value(struct im_tensor *t);
-int im_set(struct im_run *r, struct im_tensor *t, struct im_value *out); /* t NULL: no memory */
+int im_set(struct im_run *r, struct im_tensor *t,
+           struct im_value *out); /* t NULL: no memory */
 struct im_tensor *im_tensor_copy(struct im_run *r, const struct im_tensor *t);
 struct im_tensor *im_tensor_number(struct im_run *r, enum im_type type, double d);
 /* Numbers of this shape, none of it the batch; data is adopted. */
@@ -148,7 +159,8 @@ struct im_tensor *im_tensor_data(struct im_run *r, enum im_type type,
 /* Of the file; numbers at once when it is not a floating tensor. */
 int im_tensor_file(struct im_run *r, struct im_stored *file, struct im_tensor **out);
 /* Its numbers, which have been opened, as known ones. */
-int im_tensor_file_numbers(struct im_run *r, struct im_stored *file, struct im_tensor **out);
+int im_tensor_file_numbers(struct im_run *r, struct im_stored *file,
+                           struct im_tensor **out);
 /* Entry i of a stored tensor, and all of them. */
 double im_stored_at(const struct im_stored *s, int64_t i);
 int im_stored_open(struct im_run *r, struct im_stored *s);
@@ -168,15 +180,16 @@ bool im_all_equal(const struct im_tensor *t, double d);
 /* Takes away axis k, or puts in one of length 1 (both without work). */
 void im_drop_axis(struct im_tensor *t, int k);
 void im_add_axis(struct im_tensor *t, int k);
-bool im_pure_batch(const struct im_tensor *t); /* the batch axis is nothing but the samples */
+bool im_pure_batch(
+    const struct im_tensor *t); /* the batch axis is nothing but the samples */
 
 /* ---- nodes (emit.c) ---- */
 /* A value of the program for each result. Layer function: in are made solid. */
 int im_layer(struct im_run *r, struct im_node *node, struct im_tensor *const *in, int n_in,
              struct im_tensor *out);
 /* The same; in[0] are ids of an input as they are. */
-int im_layer_ids(struct im_run *r, struct im_node *node, struct im_tensor *const *in, int n_in,
-                 struct im_tensor *out);
+int im_layer_ids(struct im_run *r, struct im_node *node, struct im_tensor *const *in,
+                 int n_in, struct im_tensor *out);
 struct im_node *im_node_new(struct im_run *r, const char *op);
 void im_attr_int(struct im_node *n, const char *name, int64_t v);
 void im_attr_real(struct im_node *n, const char *name, double v);
@@ -184,12 +197,14 @@ void im_attr_bool(struct im_node *n, const char *name, bool v);
 void im_attr_text(struct im_node *n, const char *name, const char *v);
 void im_attr_ints(struct im_node *n, const char *name, const int64_t *v, int count);
 /* The parameter of a role; t must be a file's tensor, unswapped, of floating type. */
-int im_use(struct im_run *r, struct im_node *n, const char *role, const struct im_tensor *t);
+int im_use(struct im_run *r, struct im_node *n, const char *role,
+           const struct im_tensor *t);
 bool im_is_param(const struct im_tensor *t);
 /* formula over operands a, b, ... as they are stored. out: rank, dims and stored of the result, no
  * batch; numbers when all operands are numbers. */
-int im_formula(struct im_run *r, struct im_tensor *const *in, int n_in, struct im_tensor *out,
-               const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+int im_formula(struct im_run *r, struct im_tensor *const *in, int n_in,
+               struct im_tensor *out, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
 /* Text of operand `name` in this shape: "a", "reshape(a, [2, 3])", or a number. */
 const char *im_operand(struct im_run *r, const struct im_tensor *t, char name,
                        const struct psg_shape *shape);
@@ -203,8 +218,8 @@ int im_finish(struct im_run *r, const struct im_tensor *out);
 int im_align(struct im_run *r, struct im_tensor *const *in, int n, struct im_tensor *out,
              struct psg_shape *shape);
 /* All numbers alike, of these sizes. */
-int im_full(struct im_run *r, const struct im_size *size, int n, enum im_type type, double d,
-            struct im_tensor **out);
+int im_full(struct im_run *r, const struct im_size *size, int n, enum im_type type,
+            double d, struct im_tensor **out);
 int im_list_slice(struct im_run *r, const struct im_value *a, struct im_value *out);
 /* Whether two values are one object. */
 bool im_same(const struct im_value *a, const struct im_value *b);
@@ -216,36 +231,38 @@ int im_scalar_floordiv(struct im_run *r, const struct im_value *a, const struct 
                        struct im_value *out);
 int im_binary(struct im_run *r, enum psg_binary f, struct im_tensor *a, struct im_tensor *b,
               struct im_tensor **out);
-int im_embedding(struct im_run *r, struct im_tensor *w, struct im_tensor *ids, int64_t padding,
-                 struct im_tensor **out);
+int im_embedding(struct im_run *r, struct im_tensor *w, struct im_tensor *ids,
+                 int64_t padding, struct im_tensor **out);
 int im_reshape(struct im_run *r, const struct im_tensor *t, const struct im_size *to, int n,
                struct im_tensor **out);
 int im_permute(struct im_run *r, const struct im_tensor *t, const int *perm,
                struct im_tensor **out);
 int im_swap_axes(struct im_run *r, const struct im_tensor *t, int i, int j,
                  struct im_tensor **out);
-int im_slice(struct im_run *r, const struct im_tensor *t, int axis, int64_t start, int64_t end,
-             int64_t step, struct im_tensor **out);
+int im_slice(struct im_run *r, const struct im_tensor *t, int axis, int64_t start,
+             int64_t end, int64_t step, struct im_tensor **out);
 int im_concat(struct im_run *r, struct im_tensor *const *in, int n, int axis,
               struct im_tensor **out);
 int im_matmul(struct im_run *r, struct im_tensor *a, struct im_tensor *b,
               struct im_tensor **out);
-int im_linear(struct im_run *r, struct im_tensor *x, struct im_tensor *w, struct im_tensor *b,
-              struct im_tensor **out);
-int im_softmax(struct im_run *r, struct im_tensor *x, int axis, bool log, struct im_tensor **out);
+int im_linear(struct im_run *r, struct im_tensor *x, struct im_tensor *w,
+              struct im_tensor *b, struct im_tensor **out);
+int im_softmax(struct im_run *r, struct im_tensor *x, int axis, bool log,
+               struct im_tensor **out);
 int im_reduce(struct im_run *r, struct im_tensor *x, const char *how, unsigned axes,
               bool keepdim, struct im_tensor **out);
 int im_dropout(struct im_run *r, struct im_tensor *x, double p, bool training,
                struct im_tensor **out);
-int im_activation(struct im_run *r, const char *op, struct im_tensor *x, struct im_tensor **out);
+int im_activation(struct im_run *r, const char *op, struct im_tensor *x,
+                  struct im_tensor **out);
 int im_layer_norm(struct im_run *r, struct im_tensor *x, int n_axes, struct im_tensor *w,
                   struct im_tensor *b, double eps, struct im_tensor **out);
 
 /* ---- the interpreter (vm.c) and the archive (archive.c) ---- */
 int im_call_forward(struct im_run *r, struct im_object *module, const struct im_value *args,
                     int n_args, struct im_value *out);
-const char *im_path(const struct im_run *r);  /* of the module at work */
-const char *im_place(struct im_run *r);       /* "code/...py:12" */
+const char *im_path(const struct im_run *r); /* of the module at work */
+const char *im_place(struct im_run *r);      /* "code/...py:12" */
 /* PSG_E_FORMAT when the archive has no such thing. */
 int im_find_code(struct im_run *r, const char *name, const struct code_fn **fnp,
                  const struct code_class **classp);

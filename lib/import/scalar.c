@@ -54,7 +54,8 @@ static int int_binary(struct im_run *r, enum psg_binary f, const struct im_value
         break;
     default:
         if ((c = compare(x, y)) == 2)
-            return im_fail(r, PSG_E_UNSUPPORTED, "a choice that depends on the size of the batch");
+            return im_fail(r, PSG_E_UNSUPPORTED,
+                           "a choice that depends on the size of the batch");
         *out = im_bool(f == PSG_EQ   ? c == 0
                        : f == PSG_NE ? c != 0
                        : f == PSG_LT ? c < 0
@@ -107,10 +108,11 @@ static int other_binary(struct im_run *r, enum psg_binary f, const struct im_val
         *out = s ? im_text_new(r->pool, IM_TEXT, s, strlen(s)) : im_none();
         return out->kind == IM_NONE ? im_no_memory(r) : 0;
     }
-    const struct im_value *list = a->kind == IM_LIST ? a : b, *times = a->kind == IM_LIST ? b : a;
+    const struct im_value *list = a->kind == IM_LIST ? a : b,
+                          *times = a->kind == IM_LIST ? b : a;
     bool join = f == PSG_ADD && a->kind == b->kind;
-    bool repeat = f == PSG_MUL && times->kind == IM_INT && times->power == 0 && times->i >= 0 &&
-                  times->i < 10000;
+    bool repeat = f == PSG_MUL && times->kind == IM_INT && times->power == 0 &&
+                  times->i >= 0 && times->i < 10000;
     if (list->kind != IM_LIST || !(join || repeat))
         return im_fail(r, PSG_E_UNSUPPORTED, "%s and %s", im_kind_name(a->kind),
                        im_kind_name(b->kind));
@@ -293,7 +295,8 @@ static int op_floor(struct im_run *r, const struct im_value *a, struct im_value 
 {
     if (im_is_number(&a[0]))
         return rounded(r, a, floor, out);
-    struct im_value args[3] = { a[0], im_int(1), im_text_new(r->pool, IM_TEXT, "floor", 5) };
+    struct im_value args[3] = { a[0], im_int(1),
+                                im_text_new(r->pool, IM_TEXT, "floor", 5) };
     return im_find_op("torch.div")->fn(r, args, out);
 }
 
@@ -314,7 +317,8 @@ static bool values_equal(const struct im_value *a, const struct im_value *b)
         struct im_value x = as_int(a), y = as_int(b);
         if (x.kind == IM_INT && y.kind == IM_INT)
             return x.i == y.i && x.power == y.power;
-        return (x.kind == IM_INT ? (double)x.i : x.d) == (y.kind == IM_INT ? (double)y.i : y.d);
+        return (x.kind == IM_INT ? (double)x.i : x.d) ==
+               (y.kind == IM_INT ? (double)y.i : y.d);
     }
     if (a->kind != b->kind)
         return false;
@@ -491,10 +495,12 @@ static int op_values(struct im_run *r, const struct im_value *a, struct im_value
     return dict_part(r, a, 1, out);
 }
 
-static int all_or_any(struct im_run *r, const struct im_value *a, bool any, struct im_value *out)
+static int all_or_any(struct im_run *r, const struct im_value *a, bool any,
+                      struct im_value *out)
 {
     if (a[0].kind != IM_LIST)
-        return im_fail(r, PSG_E_UNSUPPORTED, "of a tensor: a choice that depends on the data");
+        return im_fail(r, PSG_E_UNSUPPORTED,
+                       "of a tensor: a choice that depends on the data");
     *out = im_bool(!any);
     for (size_t i = 0; i < a[0].list->n; i++) {
         bool b;
@@ -540,6 +546,22 @@ static int op_range(struct im_run *r, const struct im_value *a, struct im_value 
         if (im_list_push(r->pool, out->list, im_int(i)))
             return im_no_memory(r);
     return 0;
+}
+
+/* How often a loop from lo to hi runs, and the number of its i-th turn. */
+static int op_range_length(struct im_run *r, const struct im_value *a, struct im_value *out)
+{
+    struct im_value list = im_none();
+    int status = op_range(r, a, &list);
+    *out = im_int(list.kind == IM_LIST ? (int64_t)list.list->n : 0);
+    return status;
+}
+
+static int op_derive_index(struct im_run *r, const struct im_value *a, struct im_value *out)
+{
+    struct im_value offset = im_none();
+    int status = im_scalar_binary(r, PSG_MUL, &a[0], &a[2], &offset);
+    return status ? status : im_scalar_binary(r, PSG_ADD, &a[1], &offset, out);
 }
 
 static int op_str(struct im_run *r, const struct im_value *a, struct im_value *out)
@@ -661,8 +683,8 @@ static int op_device(struct im_run *r, const struct im_value *a, struct im_value
 
 static enum im_type type_of_code(int64_t code, enum im_type dflt)
 {
-    return code == 11 ? IM_BOOLEAN
-           : code >= 0 && code <= 4 ? IM_LONG
+    return code == 11                               ? IM_BOOLEAN
+           : code >= 0 && code <= 4                 ? IM_LONG
            : (code >= 5 && code <= 7) || code == 15 ? IM_FLOAT
                                                     : dflt;
 }
@@ -705,8 +727,8 @@ static int op_to(struct im_run *r, const struct im_value *a, struct im_value *ou
 }
 
 /* ---- tensors of numbers ---- */
-int im_full(struct im_run *r, const struct im_size *size, int n, enum im_type type, double d,
-            struct im_tensor **out)
+int im_full(struct im_run *r, const struct im_size *size, int n, enum im_type type,
+            double d, struct im_tensor **out)
 {
     struct im_tensor *t = im_tensor_number(r, type, d);
     if (!t)
@@ -729,8 +751,9 @@ int im_full(struct im_run *r, const struct im_size *size, int n, enum im_type ty
     return 0;
 }
 
-static int filled(struct im_run *r, const struct im_value *size, const struct im_value *dtype,
-                  enum im_type type, double d, struct im_value *out)
+static int filled(struct im_run *r, const struct im_value *size,
+                  const struct im_value *dtype, enum im_type type, double d,
+                  struct im_value *out)
 {
     struct im_size to[PSG_MAX_RANK];
     struct im_tensor *t = NULL;
@@ -855,7 +878,8 @@ static int op_arange(struct im_run *r, const struct im_value *a, struct im_value
         return im_no_memory(r);
     for (int64_t i = 0; i < (int64_t)n; i++)
         data[i] = start + (double)i * step;
-    bool whole = e->kind != IM_REAL && (one || (a[0].kind != IM_REAL && a[2].kind != IM_REAL));
+    bool whole =
+        e->kind != IM_REAL && (one || (a[0].kind != IM_REAL && a[2].kind != IM_REAL));
     enum im_type type = whole ? IM_LONG : IM_FLOAT;
     if (a[3].kind == IM_INT)
         type = type_of_code(a[3].i, type);
@@ -972,6 +996,8 @@ const struct im_op im_ops_scalar[] = {
     { "py.bool", "x", op_bool },
     { "py.str", "x", op_str },
     { "py.range", "a b c", op_range },
+    { "__range_length", "lo hi step", op_range_length },
+    { "__derive_index", "index start step", op_derive_index },
     { "IntImplicit", "a", op_int },
     { "FloatImplicit", "a", op_float },
     { "ScalarImplicit", "a", op_item },
@@ -1010,8 +1036,10 @@ const struct im_op im_ops_scalar[] = {
     { "numel", "self", op_numel },
     { "dim", "self", op_dim },
     { "is_floating_point", "self", op_is_floating },
-    { "to", "self a b dtype layout device pin_memory non_blocking copy memory_format", op_to },
-    { "_to_copy", "self a b dtype layout device pin_memory non_blocking memory_format", op_to },
+    { "to", "self a b dtype layout device pin_memory non_blocking copy memory_format",
+      op_to },
+    { "_to_copy", "self a b dtype layout device pin_memory non_blocking memory_format",
+      op_to },
     { "type_as", "self a b dtype", op_to },
     { "zeros", "size dtype layout device pin_memory", op_zeros },
     { "ones", "size dtype layout device pin_memory", op_ones },

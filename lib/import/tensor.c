@@ -41,8 +41,14 @@ struct im_tensor *im_tensor_data(struct im_run *r, enum im_type type,
     struct im_tensor *t = im_pool_take(r->pool, sizeof *t);
     if (!t)
         return NULL;
-    *t = (struct im_tensor){ .type = type, .source = IM_DATA, .rank = shape->rank, .batch = -1,
-                             .inner = 1, .stored = *shape, .v = PSG_NONE, .data = data };
+    *t = (struct im_tensor){ .type = type,
+                             .source = IM_DATA,
+                             .rank = shape->rank,
+                             .batch = -1,
+                             .inner = 1,
+                             .stored = *shape,
+                             .v = PSG_NONE,
+                             .data = data };
     memcpy(t->dim, shape->dim, sizeof t->dim);
     return t;
 }
@@ -61,7 +67,9 @@ struct im_tensor *im_tensor_number(struct im_run *r, enum im_type type, double d
 static double half(uint16_t h)
 {
     int e = h >> 10 & 31, m = h & 1023;
-    double v = e == 0 ? ldexp(m, -24) : e == 31 ? (m ? NAN : INFINITY) : ldexp(m + 1024, e - 25);
+    double v = e == 0    ? ldexp(m, -24)
+               : e == 31 ? (m ? NAN : INFINITY)
+                         : ldexp(m + 1024, e - 25);
     return h >> 15 ? -v : v;
 }
 
@@ -124,7 +132,10 @@ static struct im_tensor *file_numbers(struct im_run *r, struct im_stored *file)
         return NULL;
     for (int64_t i = 0; i < n; i++)
         data[i] = im_stored_at(file, i);
-    return im_tensor_data(r, e == IM_BOOLS ? IM_BOOLEAN : floating(e) ? IM_FLOAT : IM_LONG,
+    return im_tensor_data(r,
+                          e == IM_BOOLS ? IM_BOOLEAN
+                          : floating(e) ? IM_FLOAT
+                                        : IM_LONG,
                           &file->shape, data);
 }
 
@@ -238,8 +249,8 @@ void im_add_axis(struct im_tensor *t, int k)
 int im_solid(struct im_run *r, const struct im_tensor *t, psg_value *v)
 {
     struct psg_shape want = im_sample_shape(t);
-    bool ids = t->source == IM_VALUE &&
-               psg_program_type(r->program, t->v)->dtype == PSG_I64;
+    bool ids =
+        t->source == IM_VALUE && psg_program_type(r->program, t->v)->dtype == PSG_I64;
     if (t->source == IM_VALUE && !ids && !t->same && psg_shape_equal(&t->stored, &want)) {
         *v = t->v;
         return 0;

@@ -5,12 +5,14 @@
 const char *im_kind_name(enum im_kind kind)
 {
     static const char *const names[] = {
-        [IM_NONE] = "None",       [IM_BOOL] = "a bool",     [IM_INT] = "an int",
-        [IM_REAL] = "a float",    [IM_TEXT] = "a string",   [IM_LIST] = "a list",
-        [IM_TUPLE] = "a tuple",   [IM_DICT] = "a dict",     [IM_OBJECT] = "an object",
-        [IM_STORED] = "a tensor", [IM_TENSOR] = "a tensor", [IM_NAME] = "a name",
-        [IM_STORAGE] = "a storage", [IM_MARK] = "a mark",   [IM_UNSET] = "nothing",
-        [IM_UNKNOWN] = "a value that is not known",
+        [IM_NONE] = "None",         [IM_BOOL] = "a bool",
+        [IM_INT] = "an int",        [IM_REAL] = "a float",
+        [IM_TEXT] = "a string",     [IM_LIST] = "a list",
+        [IM_TUPLE] = "a tuple",     [IM_DICT] = "a dict",
+        [IM_OBJECT] = "an object",  [IM_STORED] = "a tensor",
+        [IM_TENSOR] = "a tensor",   [IM_NAME] = "a name",
+        [IM_STORAGE] = "a storage", [IM_MARK] = "a mark",
+        [IM_UNSET] = "nothing",     [IM_UNKNOWN] = "a value that is not known",
     };
     return names[kind];
 }

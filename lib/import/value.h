@@ -12,7 +12,7 @@
 enum im_kind {
     IM_NONE,
     IM_BOOL,
-    IM_INT,     /* i * B^power, B the unknown number of samples */
+    IM_INT, /* i * B^power, B the unknown number of samples */
     IM_REAL,
     IM_TEXT,
     IM_LIST,
@@ -64,7 +64,16 @@ struct im_object {
 
 /* Element types of stored tensors. */
 enum im_element {
-    IM_F16, IM_BF16, IM_F32, IM_F64, IM_I8, IM_U8, IM_I16, IM_I32, IM_I64, IM_BOOLS
+    IM_F16,
+    IM_BF16,
+    IM_F32,
+    IM_F64,
+    IM_I8,
+    IM_U8,
+    IM_I16,
+    IM_I32,
+    IM_I64,
+    IM_BOOLS
 };
 
 struct im_storage {
@@ -78,10 +87,10 @@ struct im_stored {
     struct psg_shape shape;
     int64_t stride[PSG_MAX_RANK], offset;
     bool requires_grad;
-    const char *name;     /* "layers.0.weight", of its first place in the module tree */
-    bool buffer;          /* not a parameter there */
-    bool used;            /* by some node of the program */
-    const uint8_t *data;  /* of the whole storage, when it has been read */
+    const char *name;         /* "layers.0.weight", of its first place in the module tree */
+    bool buffer;              /* not a parameter there */
+    bool used;                /* by some node of the program */
+    const uint8_t *data;      /* of the whole storage, when it has been read */
     struct im_tensor *tensor; /* when the program uses it */
 };
 

@@ -39,8 +39,8 @@ static const struct im_op *find_in(const struct im_op *table, const char *name)
 const struct im_op *im_find_op(const char *name)
 {
     static const struct im_op *const tables[] = {
-        im_ops_elementwise, im_ops_scalar, im_ops_view,      im_ops_join,      im_ops_reduce,
-        im_ops_product,     im_ops_layer,  im_ops_norm,      im_ops_recurrent, im_ops_attention,
+        im_ops_elementwise, im_ops_scalar, im_ops_view, im_ops_join,      im_ops_reduce,
+        im_ops_product,     im_ops_layer,  im_ops_norm, im_ops_recurrent, im_ops_attention,
     };
     char buf[80];
     if (strncmp(name, "torch.", 6) == 0)
@@ -95,8 +95,8 @@ static int count_names(const char *names)
 }
 
 /* Positional and named values into slots; given[n], kw names the last ones (or NULL). */
-static int bind(struct im_run *r, const struct im_op *op, const struct im_value *given, int n,
-                const struct im_list *kw, struct im_value *slot)
+static int bind(struct im_run *r, const struct im_op *op, const struct im_value *given,
+                int n, const struct im_list *kw, struct im_value *slot)
 {
     int n_kw = kw ? (int)kw->n : 0, n_slots = count_names(op->args);
     if (n - n_kw > n_slots)
@@ -117,7 +117,7 @@ static int bind(struct im_run *r, const struct im_op *op, const struct im_value 
 }
 
 /* Results that look into their operand share its count of changes; others begin one. */
-static int note_views(struct im_run *r, const struct im_value *from, struct im_value *out)
+static int note_views(struct im_run *r, struct im_value *out)
 {
     struct im_value *item = out;
     size_t n = 1;
@@ -125,7 +125,6 @@ static int note_views(struct im_run *r, const struct im_value *from, struct im_v
         item = out->list->item;
         n = out->list->n;
     }
-    (void)from;
     for (size_t i = 0; i < n; i++) {
         if (item[i].kind != IM_TENSOR || item[i].tensor->changes)
             continue;
@@ -147,10 +146,15 @@ static bool in_place(const char *name)
 /* x.f_(): every name of x sees the result, other views of its numbers are out of date. */
 static int change(struct im_run *r, const struct im_value *target, struct im_value *out)
 {
+    if (target->kind == IM_STORED) { /* a counter of batches may count, nobody reads it */
+        struct im_tensor *known = target->stored->tensor;
+        if (!known || known->source != IM_DATA || out->kind != IM_TENSOR)
+            return im_fail(r, PSG_E_UNSUPPORTED, "changes a tensor of the model in place");
+        target->stored->tensor = out->tensor;
+        return 0;
+    }
     if (target->kind != IM_TENSOR || out->kind != IM_TENSOR)
-        return target->kind == IM_STORED
-                   ? im_fail(r, PSG_E_UNSUPPORTED, "changes a tensor of the model in place")
-                   : 0;
+        return 0;
     struct im_tensor *t = target->tensor;
     int *changes = t->changes;
     if (t == out->tensor)
@@ -178,7 +182,7 @@ static int call_op(struct im_run *r, const char *name, const struct im_value *ar
     if (!status && in_place(op->name))
         status = change(r, &slot[0], out);
     if (!status)
-        status = note_views(r, &slot[0], out);
+        status = note_views(r, out);
     r->op_name = NULL;
     return status;
 }
@@ -199,7 +203,8 @@ static int enter(struct im_run *r, const struct code_fn *fn, const char *path,
     if (!slot || !f)
         return im_no_memory(r);
     for (int i = 0; i < fn->n_slots; i++)
-        slot[i] = i < fn->n_params ? fn->dflt.item[i] : (struct im_value){ .kind = IM_UNSET };
+        slot[i] =
+            i < fn->n_params ? fn->dflt.item[i] : (struct im_value){ .kind = IM_UNSET };
     if (self)
         slot[0] = *self;
     for (int i = 0; i < n - n_kw; i++)
@@ -211,7 +216,8 @@ static int enter(struct im_run *r, const struct code_fn *fn, const char *path,
                                      memcmp(fn->slots.item[at].text->s, want->s, want->n)))
             at++;
         if (at == fn->n_params)
-            return im_fail(r, PSG_E_INVALID, "%.100s has no argument %.60s", fn->name, want->s);
+            return im_fail(r, PSG_E_INVALID, "%.100s has no argument %.60s", fn->name,
+                           want->s);
         slot[at] = args[n - n_kw + i];
     }
     *f = (struct im_frame){ .fn = fn, .stack = r->stack.n, .path = path, .slot = slot };
@@ -219,7 +225,8 @@ static int enter(struct im_run *r, const struct code_fn *fn, const char *path,
     return 0;
 }
 
-static int class_of(struct im_run *r, const struct im_object *o, const struct code_class **cls)
+static int class_of(struct im_run *r, const struct im_object *o,
+                    const struct code_class **cls)
 {
     const struct code_fn *fn;
     int status = im_find_code(r, o->class_name, &fn, cls);
@@ -268,8 +275,8 @@ static int get_attr(struct im_run *r, const struct im_value *of, const struct im
         v = im_dict_find(&cls->consts, name->s);
     }
     if (!v)
-        return im_fail(r, PSG_E_FORMAT, "%.80s has no attribute %.80s", of->object->class_name,
-                       name->s);
+        return im_fail(r, PSG_E_FORMAT, "%.80s has no attribute %.80s",
+                       of->object->class_name, name->s);
     *out = *v;
     return 0;
 }
@@ -278,12 +285,14 @@ static int set_attr(struct im_run *r, const struct im_text *name)
 {
     struct im_value v = pop(r), of = pop(r);
     if (of.kind != IM_OBJECT || !of.object->attrs)
-        return im_fail(r, PSG_E_UNSUPPORTED, "sets an attribute of %s", im_kind_name(of.kind));
+        return im_fail(r, PSG_E_UNSUPPORTED, "sets an attribute of %s",
+                       im_kind_name(of.kind));
     struct im_value *at = im_object_attr(of.object, name->s);
     if (at && at->kind == IM_STORED && v.kind == IM_TENSOR && v.tensor->source == IM_VALUE)
-        return im_fail(r, PSG_E_UNSUPPORTED,
-                       "%.80s becomes what the model computes: a state that outlives the batch",
-                       name->s);
+        return im_fail(
+            r, PSG_E_UNSUPPORTED,
+            "%.80s becomes what the model computes: a state that outlives the batch",
+            name->s);
     if (at) {
         *at = v;
         return 0;
@@ -360,10 +369,10 @@ static int method(struct im_run *r, const struct code_ins *ins)
         return status;
     const struct code_fn *fn = code_find_fn(cls->fns, name->s);
     if (!fn || fn->n_params < 1)
-        return im_fail(r, PSG_E_FORMAT, "%.80s has no method %.80s", self.object->class_name,
-                       name->s);
-    return enter(r, fn, self.object->path ? self.object->path : im_path(r), &self, args, ins->a,
-                 kw);
+        return im_fail(r, PSG_E_FORMAT, "%.80s has no method %.80s",
+                       self.object->class_name, name->s);
+    return enter(r, fn, self.object->path ? self.object->path : im_path(r), &self, args,
+                 ins->a, kw);
 }
 
 /* ---- containers ---- */
@@ -397,7 +406,8 @@ static int index_value(struct im_run *r)
         return status;
     const struct im_value *v = item_at(&of, at, &n);
     if (!v)
-        return im_fail(r, PSG_E_RANGE, "item %lld of %s", (long long)at, im_kind_name(of.kind));
+        return im_fail(r, PSG_E_RANGE, "item %lld of %s", (long long)at,
+                       im_kind_name(of.kind));
     return push(r, *v);
 }
 
@@ -481,54 +491,35 @@ static int step(struct im_run *r)
     bool yes;
     int status;
     switch (ins->op) {
-    case CODE_CONST:
-        return push(r, f->fn->consts.item[ins->a]);
+    case CODE_CONST: return push(r, f->fn->consts.item[ins->a]);
     case CODE_CONSTANTS:
         status = im_constant(r, ins->a, &v);
         return status ? status : push(r, v);
-    case CODE_LOAD:
-        return load(r, f, ins->a);
-    case CODE_STORE:
-        f->slot[ins->a] = pop(r);
-        return 0;
+    case CODE_LOAD: return load(r, f, ins->a);
+    case CODE_STORE: f->slot[ins->a] = pop(r); return 0;
     case CODE_ATTR:
         v = pop(r);
         status = get_attr(r, &v, f->fn->consts.item[ins->a].text, &v);
         return status ? status : push(r, v);
-    case CODE_SET_ATTR:
-        return set_attr(r, f->fn->consts.item[ins->a].text);
-    case CODE_INDEX:
-        return index_value(r);
-    case CODE_SLICE:
-        return slice_value(r);
-    case CODE_LIST:
-        return build(r, IM_LIST, ins->a);
-    case CODE_TUPLE:
-        return build(r, IM_TUPLE, ins->a);
-    case CODE_DICT:
-        return build(r, IM_DICT, ins->a);
-    case CODE_CALL:
-        return call(r, ins);
-    case CODE_METHOD:
-        return method(r, ins);
-    case CODE_UNPACK:
-        return unpack(r, ins->a);
-    case CODE_POP:
-        pop(r);
-        return 0;
-    case CODE_JUMP:
-        f->pc = (size_t)ins->a;
-        return 0;
+    case CODE_SET_ATTR: return set_attr(r, f->fn->consts.item[ins->a].text);
+    case CODE_INDEX: return index_value(r);
+    case CODE_SLICE: return slice_value(r);
+    case CODE_LIST: return build(r, IM_LIST, ins->a);
+    case CODE_TUPLE: return build(r, IM_TUPLE, ins->a);
+    case CODE_DICT: return build(r, IM_DICT, ins->a);
+    case CODE_CALL: return call(r, ins);
+    case CODE_METHOD: return method(r, ins);
+    case CODE_UNPACK: return unpack(r, ins->a);
+    case CODE_POP: pop(r); return 0;
+    case CODE_JUMP: f->pc = (size_t)ins->a; return 0;
     case CODE_JUMP_UNLESS:
         v = pop(r);
         status = im_truth(r, &v, &yes);
         if (!status && !yes)
             f->pc = (size_t)ins->a;
         return status;
-    case CODE_ITER:
-        return iterate(r, f, ins->a);
-    case CODE_NEXT:
-        return next(r, f, ins);
+    case CODE_ITER: return iterate(r, f, ins->a);
+    case CODE_NEXT: return next(r, f, ins);
     case CODE_RETURN:
         v = pop(r);
         r->stack.n = f->stack;

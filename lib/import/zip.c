@@ -7,7 +7,13 @@
 
 #include "base/cleanup.h"
 
-enum { END_SIZE = 22, END64_SIZE = 56, LOCATOR_SIZE = 20, CENTRAL_SIZE = 46, LOCAL_SIZE = 30 };
+enum {
+    END_SIZE = 22,
+    END64_SIZE = 56,
+    LOCATOR_SIZE = 20,
+    CENTRAL_SIZE = 46,
+    LOCAL_SIZE = 30
+};
 
 static uint16_t get16(const uint8_t *p)
 {
@@ -51,8 +57,9 @@ static int read_end64(const struct zip *z, size_t end, struct directory *d,
     const uint8_t *p = z->bytes + at;
     if (get32(p + 16) != 0 || get32(p + 20) != 0 || get64(p + 24) != get64(p + 32))
         return broken(z, NULL, "archives in several parts are not read", err);
-    *d = (struct directory){ .n = get64(p + 32), .size = get64(p + 40), .at = get64(p + 48),
-                             .end = at };
+    *d = (struct directory){
+        .n = get64(p + 32), .size = get64(p + 40), .at = get64(p + 48), .end = at
+    };
     return 0;
 }
 
@@ -69,8 +76,9 @@ static int read_end(const struct zip *z, struct directory *d, struct psg_error *
         end--;
     }
     const uint8_t *p = z->bytes + end;
-    *d = (struct directory){ .n = get16(p + 10), .size = get32(p + 12), .at = get32(p + 16),
-                             .end = end };
+    *d = (struct directory){
+        .n = get16(p + 10), .size = get32(p + 12), .at = get32(p + 16), .end = end
+    };
     if (get16(p + 4) != 0 || get16(p + 6) != 0 || get16(p + 8) != get16(p + 10))
         return broken(z, NULL, "archives in several parts are not read", err);
     if (d->n == 0xffff || d->size == 0xffffffff || d->at == 0xffffffff) {
@@ -126,8 +134,10 @@ static int read_central(struct zip *z, const uint8_t **pp, const uint8_t *end,
     if (n_name == 0 || n_name > ZIP_NAME_MAX || memchr(name, 0, n_name))
         return broken(z, NULL, "an entry has no proper name", err);
     *e = (struct zip_entry){ .name = im_pool_text(z->pool, (const char *)name, n_name),
-                             .method = get16(p + 10), .crc = get32(p + 16),
-                             .packed = get32(p + 20), .size = get32(p + 24),
+                             .method = get16(p + 10),
+                             .crc = get32(p + 16),
+                             .packed = get32(p + 20),
+                             .size = get32(p + 24),
                              .at = get32(p + 42) };
     if (!e->name)
         return im_pool_fail(err, z->place);
@@ -147,7 +157,8 @@ static int read_central(struct zip *z, const uint8_t **pp, const uint8_t *end,
 static int locate(const struct zip *z, const struct zip_entry *e, uint64_t limit,
                   uint64_t *fromp, struct psg_error *err)
 {
-    if (e->at > limit || limit - e->at < LOCAL_SIZE || get32(z->bytes + e->at) != 0x04034b50)
+    if (e->at > limit || limit - e->at < LOCAL_SIZE ||
+        get32(z->bytes + e->at) != 0x04034b50)
         return broken(z, e->name, "its header is not where the directory says", err);
     const uint8_t *p = z->bytes + e->at;
     uint64_t n_name = get16(p + 26), skip = LOCAL_SIZE + n_name + get16(p + 28);
@@ -216,7 +227,8 @@ int zip_open(struct zip *z, const uint8_t *bytes, size_t size, const char *place
 struct zip_entry *zip_find(const struct zip *z, const char *name)
 {
     struct zip_entry want = { .name = name };
-    return z->n_entries ? bsearch(&want, z->entry, z->n_entries, sizeof want, by_name) : NULL;
+    return z->n_entries ? bsearch(&want, z->entry, z->n_entries, sizeof want, by_name)
+                        : NULL;
 }
 
 /* crc32 and inflate take 32-bit lengths. */
@@ -235,15 +247,18 @@ static int inflate_entry(struct zip *z, struct zip_entry *e, const uint8_t *from
                          struct psg_error *err)
 {
     if (e->size > ZIP_INFLATED_MAX - z->inflated)
-        return broken(z, e->name, "the archive unpacks to more than an import may take", err);
+        return broken(z, e->name, "the archive unpacks to more than an import may take",
+                      err);
     z->inflated += e->size;
     uint8_t *to = im_pool_take(z->pool, (size_t)e->size + 1);
     if (!to)
         return im_pool_fail(err, z->place);
     if (e->packed > UINT32_MAX)
         return broken(z, e->name, "is larger than a packed entry may be", err);
-    z_stream s = { .next_in = (Bytef *)(uintptr_t)from, .avail_in = (uInt)e->packed,
-                   .next_out = to, .avail_out = (uInt)e->size };
+    z_stream s = { .next_in = (Bytef *)(uintptr_t)from,
+                   .avail_in = (uInt)e->packed,
+                   .next_out = to,
+                   .avail_out = (uInt)e->size };
     if (inflateInit2(&s, -MAX_WBITS) != Z_OK)
         return im_pool_fail(err, z->place);
     int done = inflate(&s, Z_FINISH);

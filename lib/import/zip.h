@@ -11,18 +11,18 @@
 enum {
     ZIP_ENTRIES_MAX = 65535,
     ZIP_NAME_MAX = 1024,
-    ZIP_RATIO_MAX = 256,           /* inflated bytes for each stored one ... */
-    ZIP_RATIO_FREE = 1 << 20,      /* ... past the first MiB of an entry */
-    ZIP_INFLATED_MAX = 512 << 20   /* of all entries together */
+    ZIP_RATIO_MAX = 256,         /* inflated bytes for each stored one ... */
+    ZIP_RATIO_FREE = 1 << 20,    /* ... past the first MiB of an entry */
+    ZIP_INFLATED_MAX = 512 << 20 /* of all entries together */
 };
 
 struct zip_entry {
     const char *name;
-    uint64_t at;            /* of the local header */
-    uint64_t packed, size;  /* bytes in the file, bytes of content */
+    uint64_t at;           /* of the local header */
+    uint64_t packed, size; /* bytes in the file, bytes of content */
     uint32_t crc;
-    uint16_t method;        /* 0 stored, 8 deflated */
-    const uint8_t *data;    /* after zip_read */
+    uint16_t method;     /* 0 stored, 8 deflated */
+    const uint8_t *data; /* after zip_read */
 };
 
 struct zip {

@@ -173,3 +173,33 @@ put("script", "infix.py", b"def f(x):\n  return x + 1\n")
 put("script", "else.py", b"def f(x):\n  else:\n    pass\n")
 put("script", "lambda.py", b"def f(x):\n  y = lambda: x\n")
 put("script", "open_string.py", b"def f(x):\n  return \"abc\n")
+
+# whole models: a module with one parameter w [4, 8], and code
+module_pickle = (proto + b"c__torch__\nM\n)\x81}(X\x08\0\0\0training\x88X\x01\0\0\0w"
+                 + tensor_pickle[2:-1].replace(b"K\x06tQK\0K\x02K\x03\x86K\x03K\x01",
+                                               b"K\x20tQK\0K\x04K\x08\x86K\x08K\x01") + b"ub" + stop)
+
+
+def torchscript(body, pickle=module_pickle, numbers=bytes(128)):
+    code = ("class M(Module):\n  w : Tensor\n  training : bool\n  def forward(self: __torch__.M,\n"
+            "    x: Tensor) -> Tensor:\n" + body)
+    return archive([("m/data.pkl", pickle), ("m/code/__torch__.py", code.encode()),
+                    ("m/data/0", numbers)])
+
+
+put("import", "linear", torchscript("    return torch.relu(torch.linear(x, self.w, None))\n"))
+put("import", "attention", torchscript("""    B = (torch.size(x))[0]
+    y = torch.transpose(torch.view(x, [B, 6, 2, 4]), 1, 2)
+    s = torch.matmul(y, torch.transpose(y, -2, -1))
+    m = torch.eq(torch.tril(torch.ones([6, 6])), 0)
+    a = torch.softmax(torch.masked_fill(s, m, -inf), -1)
+    return torch.reshape(torch.transpose(torch.matmul(a, y), 1, 2), [B, 48])
+"""))
+put("import", "loop", torchscript("    while True:\n      x = torch.add(x, 1)\n    return x\n"))
+put("import", "recursion", torchscript("    return (self).forward(x, )\n"))
+put("import", "big", torchscript("    return torch.add(x, torch.cumsum(torch.full([1073741824], 1), 0))\n"))
+put("import", "expand", torchscript("    return torch.expand(torch.unsqueeze(x, 3), [-1, -1, -1, 1073741824])\n"))
+put("import", "batch_norm", torchscript(
+    "    return torch.batch_norm(x, None, None, None, None, True, 0.1, 1.0e-05, True)\n"))
+put("import", "no_numbers", torchscript("    return torch.linear(x, self.w, None)\n", numbers=b""))
+put("import", "os_system", torchscript("    return x\n", proto + b"cos\nsystem\nX\x04\0\0\0true\x85R" + stop))

@@ -39,8 +39,8 @@ struct result {
 static void fail(struct result *r, const char *place, const char *text)
 {
     if (!r->why[0])
-        snprintf(r->why, sizeof r->why, "%.200s%s%.380s", place ? place : "", place && *place ? ": " : "",
-                 text);
+        snprintf(r->why, sizeof r->why, "%.200s%s%.380s", place ? place : "",
+                 place && *place ? ": " : "", text);
 }
 
 static double largest(const struct tensor *t)
@@ -51,8 +51,8 @@ static double largest(const struct tensor *t)
     return m;
 }
 
-static void check_number(struct result *r, const char *what, int64_t i, double got, double want,
-                         double tolerance, double scale)
+static void check_number(struct result *r, const char *what, int64_t i, double got,
+                         double want, double tolerance, double scale)
 {
     double error = fabs(got - want), over = error == 0 ? 0 : error / (tolerance * scale);
     if (!(over <= r->worst)) {
@@ -60,8 +60,8 @@ static void check_number(struct result *r, const char *what, int64_t i, double g
         snprintf(r->worst_at, sizeof r->worst_at, "%.60s[%lld]", what, (long long)i);
     }
     if (!(over <= 1) && !r->why[0])
-        snprintf(r->why, sizeof r->why, "%s[%lld] is %.9g, should be %.9g (scale %.3g)", what,
-                 (long long)i, got, want, scale);
+        snprintf(r->why, sizeof r->why, "%s[%lld] is %.9g, should be %.9g (scale %.3g)",
+                 what, (long long)i, got, want, scale);
 }
 
 static void check_reals(struct result *r, const char *what, const psg_real *got, int64_t n,
@@ -87,9 +87,9 @@ struct model {
 
 static enum psg_column_type column_type(const struct tensor *t)
 {
-    return t->dtype[0] == 'I'                ? PSG_COL_I64
-           : strcmp(t->dtype, "F64") == 0    ? PSG_COL_F64
-                                             : PSG_COL_F32;
+    return t->dtype[0] == 'I'             ? PSG_COL_I64
+           : strcmp(t->dtype, "F64") == 0 ? PSG_COL_F64
+                                          : PSG_COL_F32;
 }
 
 static struct psg_column column_of(const struct tensor *t)
@@ -125,7 +125,8 @@ static int open_model(struct model *m, const uint8_t *bytes, size_t size, const 
 {
     const struct tensor *input = case_tensor(m->c, "input");
     struct psg_import_input in = { .dtype = input->dtype[0] == 'I' ? PSG_I64 : PSG_REAL,
-                                   .shape = psg_shape_make(input->rank - 1, input->dim + 1) };
+                                   .shape =
+                                       psg_shape_make(input->rank - 1, input->dim + 1) };
     struct psg_import_options o = { .inputs = &in, .n_inputs = 1, .training = -1 };
     m->n = input->dim[0];
     int r = psg_import_torchscript(bytes, size, file, &o, &m->imp, err);
@@ -215,13 +216,13 @@ static void report(struct options *o, const char *file, const char *mode,
     o->passed += pass;
     o->failed += !pass;
     if (o->tap)
-        printf("%s %d - %s %s%s%s\n", pass ? "ok" : "not ok", o->passed + o->failed, mode, file,
-               pass ? "" : ": ", r->why);
+        printf("%s %d - %s %s%s%s\n", pass ? "ok" : "not ok", o->passed + o->failed, mode,
+               file, pass ? "" : ": ", r->why);
     else if (!pass)
         printf("FAILED %s %s: %s\n", mode, file, r->why);
     else if (o->verbose)
-        printf("ok %s %s: largest error %.2g of the tolerance, at %s\n", mode, file, r->worst,
-               r->worst_at);
+        printf("ok %s %s: largest error %.2g of the tolerance, at %s\n", mode, file,
+               r->worst, r->worst_at);
 }
 
 static uint8_t *read_file(const char *path, size_t *size)
@@ -229,7 +230,8 @@ static uint8_t *read_file(const char *path, size_t *size)
     FILE *f = fopen(path, "rb");
     uint8_t *bytes = NULL;
     long n = -1;
-    if (f && fseek(f, 0, SEEK_END) == 0 && (n = ftell(f)) >= 0 && fseek(f, 0, SEEK_SET) == 0)
+    if (f && fseek(f, 0, SEEK_END) == 0 && (n = ftell(f)) >= 0 &&
+        fseek(f, 0, SEEK_SET) == 0)
         bytes = malloc((size_t)n + 1);
     if (bytes && fread(bytes, 1, (size_t)n, f) != (size_t)n) {
         free(bytes);

@@ -25,15 +25,17 @@ static void teardown(void)
 /* ---- zip: an archive of one stored entry "m/a" with four bytes, written by hand ---- */
 static size_t write_zip(uint8_t *out)
 {
-    static const uint8_t local[] = { 'P', 'K', 3, 4, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                                     0x11, 0xcd, 0x82, 0xed, 4, 0, 0, 0, 4, 0, 0, 0,
-                                     3, 0, 0, 0, 'm', '/', 'a', 'a', 'b', 'c', 'd' };
-    static const uint8_t central[] = { 'P', 'K', 1, 2, 20, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                                       0x11, 0xcd, 0x82, 0xed, 4, 0, 0, 0, 4, 0, 0, 0,
-                                       3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                                       'm', '/', 'a' };
-    static const uint8_t end[] = { 'P', 'K', 5, 6, 0, 0, 0, 0, 1, 0, 1, 0, 49, 0, 0, 0,
-                                   37, 0, 0, 0, 0, 0 };
+    static const uint8_t local[] = { 'P', 'K', 3,   4,   20,   0,    0,    0,    0, 0,
+                                     0,   0,   0,   0,   0x11, 0xcd, 0x82, 0xed, 4, 0,
+                                     0,   0,   4,   0,   0,    0,    3,    0,    0, 0,
+                                     'm', '/', 'a', 'a', 'b',  'c',  'd' };
+    static const uint8_t central[] = { 'P', 'K', 1, 2, 20, 0, 20,   0,    0,    0,
+                                       0,   0,   0, 0, 0,  0, 0x11, 0xcd, 0x82, 0xed,
+                                       4,   0,   0, 0, 4,  0, 0,    0,    3,    0,
+                                       0,   0,   0, 0, 0,  0, 0,    0,    0,    0,
+                                       0,   0,   0, 0, 0,  0, 'm',  '/',  'a' };
+    static const uint8_t end[] = { 'P', 'K', 5, 6, 0, 0,  0, 0, 1, 0, 1,
+                                   0,   49,  0, 0, 0, 37, 0, 0, 0, 0, 0 };
     memcpy(out, local, sizeof local);
     memcpy(out + sizeof local, central, sizeof central);
     memcpy(out + sizeof local + sizeof central, end, sizeof end);
@@ -115,7 +117,9 @@ START_TEST(pickle_values)
     struct im_value v;
     ck_assert_int_eq(
         UNPICKLE("\x80\x02(K\x01M\x34\x12J\xff\xff\xff\xff\x8a\x02\x00\x80N\x88\x89"
-                 "X\x03\0\0\0abcG\x3f\xe0\0\0\0\0\0\0t.", &v), 0);
+                 "X\x03\0\0\0abcG\x3f\xe0\0\0\0\0\0\0t.",
+                 &v),
+        0);
     ck_assert_int_eq(v.kind, IM_TUPLE);
     const struct im_value *a = v.list->item;
     ck_assert_uint_eq(v.list->n, 9);
@@ -128,24 +132,41 @@ END_TEST
 START_TEST(pickle_runs_nothing)
 {
     struct im_value v;
-    ck_assert_int_eq(UNPICKLE("\x80\x02" "cos\nsystem\nX\x04\0\0\0true\x85R.", &v), PSG_E_FORMAT);
-    ck_assert_str_eq(err.text, "pickle: offset 2: os.system is not a name that models need");
-    ck_assert_int_eq(UNPICKLE("\x80\x02" "c__builtin__\neval\n)R.", &v), PSG_E_FORMAT);
+    ck_assert_int_eq(UNPICKLE("\x80\x02"
+                              "cos\nsystem\nX\x04\0\0\0true\x85R.",
+                              &v),
+                     PSG_E_FORMAT);
+    ck_assert_str_eq(err.text,
+                     "pickle: offset 2: os.system is not a name that models need");
+    ck_assert_int_eq(UNPICKLE("\x80\x02"
+                              "c__builtin__\neval\n)R.",
+                              &v),
+                     PSG_E_FORMAT);
     ck_assert_int_eq(UNPICKLE("\x80\x02(ios\nsystem\n.", &v), PSG_E_FORMAT);
     ck_assert_str_eq(err.text, "pickle: offset 3: opcode 0x69 is not one that models need");
     ck_assert_int_eq(UNPICKLE("\x80\x04\x8c\x02os\x8c\x06system\x93.", &v), PSG_E_FORMAT);
     /* known names are not callable with anything */
-    ck_assert_int_eq(UNPICKLE("\x80\x02" "ctorch\nFloatStorage\n)R.", &v), PSG_E_FORMAT);
-    ck_assert_int_eq(UNPICKLE("\x80\x02" "c__torch__\nM\n)R.", &v), PSG_E_FORMAT);
-    ck_assert_int_eq(UNPICKLE("\x80\x02" "ctorch._utils\n_rebuild_tensor_v2\n)R.", &v),
+    ck_assert_int_eq(UNPICKLE("\x80\x02"
+                              "ctorch\nFloatStorage\n)R.",
+                              &v),
+                     PSG_E_FORMAT);
+    ck_assert_int_eq(UNPICKLE("\x80\x02"
+                              "c__torch__\nM\n)R.",
+                              &v),
+                     PSG_E_FORMAT);
+    ck_assert_int_eq(UNPICKLE("\x80\x02"
+                              "ctorch._utils\n_rebuild_tensor_v2\n)R.",
+                              &v),
                      PSG_E_FORMAT);
 }
 END_TEST
 
 #define TENSOR(N, SIZE, STRIDE)                                                            \
-    "\x80\x02" "ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n" \
-    "X\x01\0\0\0" "0X\x03\0\0\0cpuK" N "tQK\0K" SIZE "\x85K" STRIDE                             \
-    "\x85\x88" "ccollections\nOrderedDict\n)RtR."
+    "\x80\x02"                                                                             \
+    "ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n"        \
+    "X\x01\0\0\0"                                                                          \
+    "0X\x03\0\0\0cpuK" N "tQK\0K" SIZE "\x85K" STRIDE "\x85\x88"                           \
+    "ccollections\nOrderedDict\n)RtR."
 
 START_TEST(pickle_tensor)
 {
@@ -175,7 +196,10 @@ START_TEST(pickle_bounds)
     ck_assert_int_eq(UNPICKLE("\x80\x02", &v), PSG_E_FORMAT);
     ck_assert_int_eq(UNPICKLE("\x80\x02.", &v), PSG_E_FORMAT);
     ck_assert_int_eq(UNPICKLE("\x80\x02(.", &v), PSG_E_FORMAT);
-    ck_assert_int_eq(UNPICKLE("\x80\x02K\x01K\x02" "a.", &v), PSG_E_FORMAT);
+    ck_assert_int_eq(UNPICKLE("\x80\x02K\x01K\x02"
+                              "a.",
+                              &v),
+                     PSG_E_FORMAT);
 }
 END_TEST
 
@@ -202,7 +226,9 @@ START_TEST(code_compiles)
                           "def g(x):\n"
                           "  for i in range(3):\n"
                           "    x = [x, i]\n"
-                          "  return x, 1\n", &file) == 0, "%s %s", err.place, err.text);
+                          "  return x, 1\n",
+                          &file) == 0,
+                  "%s %s", err.place, err.text);
     const struct code_class *m = code_find_class(file, "M");
     ck_assert_ptr_nonnull(m);
     const struct im_value *size = im_dict_find(&m->consts, "size");
