@@ -222,6 +222,7 @@ static void bench_conv(const struct bench *b)
         { "resnet skip", 16, 32, 32, 1, 2, 0, 1 },
         { "pointwise", 64, 64, 16, 1, 1, 0, 1 },
         { "depthwise", 64, 64, 16, 3, 1, 1, 64 },
+        { "groups of 4", 64, 64, 16, 3, 1, 1, 16 },
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         int64_t in = row[i].in, k = row[i].kernel, s = row[i].stride, p = row[i].pad;

@@ -41,6 +41,13 @@ static bool plan_size(struct conv_plan *p, int64_t channels)
     return p->size <= INT32_MAX;
 }
 
+/* room for a line of positions (kernels/conv_flat.h) where packed matrices are smaller */
+static void keep_line(struct conv_plan *p, int64_t length)
+{
+    if (p->n_packed < length)
+        p->n_packed = length;
+}
+
 bool conv_plan_make(const struct psg_conv *c, int64_t lanes, struct conv_plan *p)
 {
     if (!plan_base(c, p))
@@ -64,6 +71,7 @@ bool conv_plan_make(const struct psg_conv *c, int64_t lanes, struct conv_plan *p
         !multiply(&panel, 6 * lanes))
         return false;
     p->n_packed = weights > panel ? weights : panel;
+    keep_line(p, p->plane);
     return plan_size(p, c->in_channels);
 }
 
@@ -85,6 +93,7 @@ bool conv_plan_make_data(const struct psg_conv *c, int64_t lanes, struct conv_pl
     if (!multiply(&p->n_packed, p->n_cell) ||
         !multiply(&p->n_packed, round_up(p->cg, lanes)))
         return false;
+    keep_line(p, p->plane + p->n_cell);
     return plan_size(p, c->out_channels);
 }
 

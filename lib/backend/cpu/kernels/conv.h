@@ -11,11 +11,14 @@
  *   dx[q, ci]      rows: positions    right matrix: weights [(co, k), ci], planes of dy;
  * one product for each remainder, with the cells that meet it
  *
+ * Groups of few channels go along the positions instead: conv_flat.h.
+ *
  * Scratch: planes of one sample, packed weights, offsets. */
 #ifndef CPU_KERNELS_CONV_H
 #define CPU_KERNELS_CONV_H
 
 #include "backend/cpu/conv_plan.h"
+#include "backend/cpu/kernels/conv_flat.h"
 #include "backend/cpu/kernels/tile.h"
 
 /* ---- forward ---- */
@@ -62,11 +65,18 @@ static void cpu_conv(const struct psg_conv *c, int64_t n, const psg_real *x,
         ref_conv(c, n, x, w, bias, y, scratch);
         return;
     }
+    struct flat flat = flat_make(&p, p.v.out);
+    bool along = flat_is_better(&flat, p.og);
     conv_plan_place(&p, scratch);
-    conv_pack_weights(&p, w, p.packed);
+    if (!along)
+        conv_pack_weights(&p, w, p.packed);
     for (int64_t s = 0; s < n; s++) {
         const psg_real *planes =
             conv_plan_planes(&p, c->in_channels, x + s * c->in_channels * p.v.n_in);
+        if (along) {
+            flat_conv(&p, &flat, planes, w, bias, y + s * c->out_channels * p.v.n_out);
+            continue;
+        }
         const psg_real *right = p.packed;
         for (int64_t co = 0; co < c->out_channels;) {
             int64_t g = co / p.og, left = (g + 1) * p.og - co;
@@ -157,13 +167,18 @@ static void cpu_conv_bwd_weight(const struct psg_conv *c, int64_t n, const psg_r
         ref_conv_bwd_weight(c, n, x, dy, dw, stride, scratch);
         return;
     }
+    struct flat flat = flat_make(&p, p.v.out);
+    bool along = flat_is_better(&flat, p.og);
     conv_plan_place(&p, scratch);
     /* laying out T * cells patches against turning og * cells results */
     bool few_positions = p.v.n_out * 2 <= p.og || p.og * 4 <= VEC_LEN;
     for (int64_t s = 0; s < n; s++) {
         const psg_real *planes =
             conv_plan_planes(&p, c->in_channels, x + s * c->in_channels * p.v.n_in);
-        for (int64_t g = 0; g < p.groups; g++) {
+        if (along)
+            flat_weight(&p, &flat, planes, dy + s * c->out_channels * p.v.n_out,
+                        dw + s * stride);
+        for (int64_t g = 0; g < p.groups && !along; g++) {
             const psg_real *in = planes + g * p.cg * p.plane;
             const psg_real *out = dy + (s * c->out_channels + g * p.og) * p.v.n_out;
             psg_real *row = dw + s * stride + g * p.og * p.cells;
@@ -264,12 +279,16 @@ static void cpu_conv_bwd_data(const struct psg_conv *c, int64_t n, const psg_rea
         return;
     }
     conv_plan_place(&p, scratch);
-    data_pack_weights(&p, w, p.packed);
+    bool along = flat_data_is_better(&p);
+    if (!along)
+        data_pack_weights(&p, w, p.packed);
     for (int64_t s = 0; s < n; s++) {
         const psg_real *planes =
             conv_plan_planes(&p, c->out_channels, dy + s * c->out_channels * p.v.n_out);
         const psg_real *right = p.packed;
-        for (int64_t f = 0; f < p.n_phases; f++) {
+        if (along)
+            flat_data(&p, planes, w, dx + s * c->in_channels * p.v.n_in);
+        for (int64_t f = 0; f < p.n_phases && !along; f++) {
             const struct conv_phase phase = conv_plan_phase(&p, f);
             for (int64_t ci = 0; ci < c->in_channels;) {
                 int64_t g = ci / p.cg, left = (g + 1) * p.cg - ci;
