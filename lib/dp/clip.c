@@ -28,20 +28,30 @@ static double flat_factor(double bound, double norm)
     return f < 1 ? f : 1;
 }
 
-static double factor_of(enum psg_clipping kind, double bound, double norm)
+/* What the whole-gradient kinds have in common: bias is that of the kind, limit the largest
+ * factor. */
+struct rule {
+    double bound, bias, limit;
+};
+
+static struct rule rule_of(enum psg_clipping kind, double bound)
 {
     switch (kind) {
-    case PSG_CLIP_AUTO_S:
-        return bound / (norm + AUTO_S_BIAS) * ROUNDING;
-    case PSG_CLIP_AUTO_V:
-        return norm > 0 ? bound / norm * ROUNDING : 0;
+    case PSG_CLIP_AUTO_S: return (struct rule){ bound, AUTO_S_BIAS, INFINITY };
+    case PSG_CLIP_AUTO_V: return (struct rule){ bound, 0, INFINITY };
     case PSG_CLIP_FLAT:
     case PSG_CLIP_ADAPTIVE:
     case PSG_CLIP_PER_LAYER:
-    case PSG_CLIP_PER_GROUP:
-        break;
+    case PSG_CLIP_PER_GROUP: break;
     }
-    return flat_factor(bound, norm);
+    return (struct rule){ bound, FLAT_BIAS, 1 };
+}
+
+static double factor_of(const struct rule *rule, double norm)
+{
+    if (!(norm + rule->bias > 0))
+        return 0;
+    return fmin(rule->bound / (norm + rule->bias) * ROUNDING, rule->limit);
 }
 
 static bool bound_is_valid(double bound)
@@ -54,17 +64,15 @@ static bool norm_is_valid(double sq)
     return sq >= 0 && isfinite(sq);
 }
 
-int psg_clip_factors(enum psg_clipping kind, double bound, int64_t n, const double *sq,
-                     psg_real *factor, struct psg_clip_count *count, struct psg_error *err)
+static int factors(const struct rule *rule, int64_t n, const double *sq, psg_real *factor,
+                   struct psg_clip_count *count, struct psg_error *err)
 {
     struct psg_clip_count sum = { 0 };
-    if (kind == PSG_CLIP_PER_LAYER || kind == PSG_CLIP_PER_GROUP)
-        return psg_fail(err, PSG_E_INVALID, "clipping", "needs a norm for each group");
-    if (!bound_is_valid(bound))
+    if (!bound_is_valid(rule->bound))
         return psg_fail(err, PSG_E_RANGE, "max_grad_norm", "must be positive and finite");
     for (int64_t i = 0; i < n; i++) {
         bool valid = norm_is_valid(sq[i]);
-        double f = valid ? factor_of(kind, bound, sqrt(sq[i])) : 0;
+        double f = valid ? factor_of(rule, sqrt(sq[i])) : 0;
         factor[i] = real_below(f);
         sum.clipped += valid && f < 1;
         sum.not_finite += !valid;
@@ -74,6 +82,25 @@ int psg_clip_factors(enum psg_clipping kind, double bound, int64_t n, const doub
         count->not_finite += sum.not_finite;
     }
     return 0;
+}
+
+int psg_clip_factors(enum psg_clipping kind, double bound, int64_t n, const double *sq,
+                     psg_real *factor, struct psg_clip_count *count, struct psg_error *err)
+{
+    struct rule rule = rule_of(kind, bound);
+    if (kind == PSG_CLIP_PER_LAYER || kind == PSG_CLIP_PER_GROUP)
+        return psg_fail(err, PSG_E_INVALID, "clipping", "needs a norm for each group");
+    return factors(&rule, n, sq, factor, count, err);
+}
+
+int psg_clip_factors_auto_s(double bound, double gamma, int64_t n, const double *sq,
+                            psg_real *factor, struct psg_clip_count *count,
+                            struct psg_error *err)
+{
+    struct rule rule = { bound, gamma, INFINITY };
+    if (!bound_is_valid(gamma))
+        return psg_fail(err, PSG_E_RANGE, "gamma", "must be positive and finite");
+    return factors(&rule, n, sq, factor, count, err);
 }
 
 int psg_clip_factors_grouped(int64_t n, int64_t n_groups, const double *bound,

@@ -9,7 +9,7 @@
 
 /* Streams of PSG_RNG_SAMPLING: the upper 32 bits of each coin, and the lower 64 that are
  * read only when the upper ones equal the threshold. */
-enum { STREAM_COIN = 0, STREAM_TIE = 1 };
+enum { STREAM_COIN = 0, STREAM_TIE = 1, STREAM_CUT = 2 };
 enum {
     GAP_DIGITS = 32,
     GAP_WORDS = GAP_DIGITS + 1,
@@ -152,6 +152,52 @@ int psg_poisson_draw(const struct psg_poisson *p, uint64_t step, struct psg_batc
     return r;
 }
 
+/* Uniform in [0, below) from one u64 of a stream; the biased rest of the range, less than
+ * below / 2^64 of it, is drawn again from the streams after it. */
+static int uniform_below(const struct psg_key *key, enum psg_rng_purpose purpose, uint64_t step,
+                         uint32_t stream, int64_t coordinate, uint64_t word, uint64_t below,
+                         uint64_t *outp, struct psg_error *err)
+{
+    uint64_t uneven = (0 - below) % below; /* 2^64 mod below */
+    while (word < uneven) {
+        int r = psg_rng_fill_u64(key, purpose, step, ++stream, coordinate, 1, &word, err);
+        if (r)
+            return r;
+    }
+    *outp = word % below;
+    return 0;
+}
+
+static int compare_records(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+int psg_batch_truncate(const struct psg_key *key, uint64_t step, int64_t max,
+                       struct psg_batch *batch, struct psg_error *err)
+{
+    if (max < 1)
+        return psg_fail(err, PSG_E_RANGE, "max_batch_size", "must be at least 1");
+    if (batch->n <= max)
+        return 0;
+    for (int64_t i = 0; i < max; i++) { /* Fisher and Yates, the first max places */
+        uint64_t word, j;
+        int r = psg_rng_fill_u64(key, PSG_RNG_SAMPLING, step, STREAM_CUT, i, 1, &word, err);
+        if (r == 0)
+            r = uniform_below(key, PSG_RNG_SAMPLING, step, STREAM_CUT, i, word,
+                              (uint64_t)(batch->n - i), &j, err);
+        if (r)
+            return r;
+        int64_t other = batch->record[i + (int64_t)j];
+        batch->record[i + (int64_t)j] = batch->record[i];
+        batch->record[i] = other;
+    }
+    batch->n = max;
+    qsort(batch->record, (size_t)max, sizeof *batch->record, compare_records);
+    return 0;
+}
+
 struct psg_shuffle {
     struct psg_key key;
     int64_t n_records, batch_size, steps_per_epoch;
@@ -193,22 +239,6 @@ int64_t psg_shuffle_steps_per_epoch(const struct psg_shuffle *shuffle)
     return shuffle->steps_per_epoch;
 }
 
-/* Uniform in [0, below) from one u64 of stream 0; the biased rest of the range, less than
- * below / 2^64 of it, is drawn again from streams 1, 2, ... */
-static int uniform_below(const struct psg_shuffle *s, int64_t coordinate, uint64_t word,
-                         uint64_t below, uint64_t *outp, struct psg_error *err)
-{
-    uint64_t uneven = (0 - below) % below; /* 2^64 mod below */
-    for (uint32_t stream = 1; word < uneven; stream++) {
-        int r = psg_rng_fill_u64(&s->key, PSG_RNG_SHUFFLE, s->epoch, stream, coordinate, 1,
-                                 &word, err);
-        if (r)
-            return r;
-    }
-    *outp = word % below;
-    return 0;
-}
-
 static int shuffle_permute(struct psg_shuffle *s, uint64_t epoch, struct psg_error *err)
 {
     enum { PIECE = 1024 };
@@ -221,7 +251,8 @@ static int shuffle_permute(struct psg_shuffle *s, uint64_t epoch, struct psg_err
             r = psg_rng_fill_u64(&s->key, PSG_RNG_SHUFFLE, epoch, 0, i, PIECE, words, err);
         uint64_t j = 0;
         if (!r)
-            r = uniform_below(s, i, words[i % PIECE], (uint64_t)i + 1, &j, err);
+            r = uniform_below(&s->key, PSG_RNG_SHUFFLE, epoch, 0, i, words[i % PIECE],
+                              (uint64_t)i + 1, &j, err);
         if (r)
             return r;
         if ((int64_t)j !=

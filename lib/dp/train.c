@@ -1,188 +1,37 @@
 /* One run: the parts of a step in order. */
-#include "psg/train.h"
-
 #include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
-
-struct psg_trainer {
-    const struct psg_program *program;
-    struct psg_train_options options;
-    struct psg_plan *plan;
-    struct psg_team *team;
-    struct psg_optimizer *optimizer;
-    struct psg_key key;
-    struct psg_poisson poisson;
-    struct psg_shuffle *shuffle;
-    struct psg_batch batch;
-    struct psg_column *column;
-    int64_t n_records, n_trainable;
-    int n_bounds;
-    double *bound0, *bound; /* [n_bounds] at step 0, and of this step */
-    int *group;             /* [n_params] for PER_LAYER */
-    psg_real *params, *sum;
-    uint64_t step;
-};
-
-static bool grouped(enum psg_clipping kind)
-{
-    return kind == PSG_CLIP_PER_LAYER || kind == PSG_CLIP_PER_GROUP;
-}
+#include "dp/trainer.h"
 
 double psg_trainer_noise_multiplier(const struct psg_train_options *options, uint64_t step)
 {
     return options->is_private ? psg_schedule_value(&options->noise_multiplier, step) : 0;
 }
 
-/* ---- clipping ---- */
-
-struct weigh_arg {
-    const struct psg_trainer *trainer;
-    atomic_llong *n_within; /* adaptive: records within the bound */
-};
-
-static void weigh(const void *arg, int64_t n, int64_t stride, int n_groups, const double *sq,
-                  psg_real *weight)
-{
-    const struct weigh_arg *w = arg;
-    const struct psg_trainer *t = w->trainer;
-    enum psg_clipping kind = t->options.clipping;
-    for (int g = 0; g < n_groups; g++)
-        psg_clip_factors(grouped(kind) ? PSG_CLIP_FLAT : kind, t->bound[g], n, sq + g * stride,
-                         weight + g * stride, NULL, NULL);
-    if (kind == PSG_CLIP_ADAPTIVE)
-        atomic_fetch_add(w->n_within, psg_adaptive_count(&t->options.adaptive, n, sq));
-}
-
-/* The bounds of this step; returns C, the L2 bound of one record's whole contribution. */
-static double set_bounds(struct psg_trainer *t)
-{
-    const struct psg_train_options *o = &t->options;
-    if (o->clipping == PSG_CLIP_ADAPTIVE) {
-        t->bound[0] = o->adaptive.bound;
-        return t->bound[0];
-    }
-    double now = psg_schedule_value(&o->max_grad_norm, t->step);
-    if (!grouped(o->clipping)) {
-        t->bound[0] = now;
-        return now;
-    }
-    double ratio = now / psg_schedule_value(&o->max_grad_norm, 0);
-    for (int g = 0; g < t->n_bounds; g++)
-        t->bound[g] = t->bound0[g] * ratio;
-    return psg_clip_total_bound(t->n_bounds, t->bound);
-}
-
-/* Noise multiplier of the gradient alone, when parts of the step's budget go to telemetry and
- * to the count behind an adaptive bound. */
-static int gradient_multiplier(const struct psg_train_options *o, double s, double *zp,
-                               struct psg_error *err)
-{
-    double z = s / sqrt(1 - o->telemetry_share);
-    if (o->clipping == PSG_CLIP_ADAPTIVE && z > 0)
-        return psg_adaptive_noise_multiplier(z, o->adaptive.count_stddev, zp, err);
-    *zp = z;
-    return 0;
-}
-
-/* ---- noise and update, over ranges of the flat vector ---- */
-
-struct finish {
-    struct psg_trainer *t;
-    double stddev, divide;
-};
-
-enum { RANGE = 16384 };
-
-/* Adds noise to the part of one parameter that lies in [first, last). */
-static void add_noise(const struct finish *f, int i, int64_t first, int64_t last)
-{
-    const struct psg_param_info *p = psg_program_param(f->t->program, i);
-    int64_t from = p->offset > first ? p->offset : first;
-    int64_t to = p->offset + p->size < last ? p->offset + p->size : last;
-    if (p->trainable && from < to)
-        psg_noise_add(&f->t->key, f->t->step, (uint32_t)i, from - p->offset, to - from,
-                      f->stddev, f->t->sum + from, NULL);
-}
-
-static void finish_ranges(void *arg, int thread, int n_threads)
-{
-    const struct finish *f = arg;
-    struct psg_trainer *t = f->t;
-    for (int64_t first = (int64_t)thread * RANGE; first < t->n_trainable;
-         first += (int64_t)n_threads * RANGE) {
-        int64_t last = first + RANGE < t->n_trainable ? first + RANGE : t->n_trainable;
-        if (f->stddev > 0)
-            for (int i = 0; i < psg_program_n_params(t->program); i++)
-                add_noise(f, i, first, last);
-        for (int64_t k = first; k < last; k++)
-            t->sum[k] = (psg_real)((double)t->sum[k] / f->divide);
-        psg_optimizer_update(t->optimizer, first, last - first, t->sum + first,
-                             t->params + first);
-    }
-}
-
-/* ---- telemetry ---- */
-
-/* The two noised numbers of privacy.md, "The stream is a release too". */
-static int add_telemetry(const struct psg_trainer *t, double s, struct psg_step_report *r,
-                         struct psg_error *err)
-{
-    const struct psg_train_options *o = &t->options;
-    float z[2];
-    double share = o->telemetry_share, e = o->expected_batch_size;
-    int status = psg_normal_fill(&t->key, PSG_RNG_TELEMETRY, t->step, 0, 0, 2, z, err);
-    if (status)
-        return status;
-    double spread = s / sqrt(share / 2);
-    r->noisy_loss = (r->exact.loss_bounded_sum + o->loss_bound * spread * (double)z[0]) / e;
-    r->noisy_clip_fraction = ((double)r->exact.n_clipped + spread * (double)z[1]) / e;
-    return 0;
-}
-
 /* ---- the step ---- */
 
 static int draw(struct psg_trainer *t, struct psg_error *err)
 {
-    if (t->options.poisson)
-        return psg_poisson_draw(&t->poisson, t->step, &t->batch, err);
-    return psg_shuffle_draw(t->shuffle, t->step, &t->batch, err);
-}
-
-static int make_sum(struct psg_trainer *t, struct psg_step_report *r, int64_t *n_within,
-                    struct psg_error *err)
-{
-    atomic_llong within = 0;
-    struct weigh_arg arg = { t, &within };
-    struct psg_records records = { .n = t->batch.n,
-                                   .record = t->batch.record,
-                                   .column = t->column,
-                                   .key = &t->key,
-                                   .step = t->step };
-    if (!t->options.is_private) {
-        double loss = 0;
-        int status = psg_plain_sum(t->plan, t->params, &records, t->sum, &loss, err);
-        r->exact = (struct psg_sum_stats){ .n = t->batch.n, .loss_sum = loss };
-        return status;
-    }
-    struct psg_sum_options options = { .weight = weigh,
-                                       .weight_arg = &arg,
-                                       .loss_bound = t->options.loss_bound };
-    int status = psg_clipped_sum(t->plan, t->params, &records, &options, t->sum, &r->exact, err);
-    *n_within = atomic_load(&within);
-    return status;
+    const struct psg_train_options *o = &t->options;
+    if (!o->poisson)
+        return psg_shuffle_draw(t->shuffle, t->step, &t->batch, err);
+    int r = psg_poisson_draw(&t->poisson, t->step, &t->batch, err);
+    return r || o->max_batch_size == 0
+               ? r
+               : psg_batch_truncate(&t->key, t->step, o->max_batch_size, &t->batch, err);
 }
 
 int psg_trainer_step(struct psg_trainer *t, struct psg_step_report *report,
                      struct psg_error *err)
 {
     const struct psg_train_options *o = &t->options;
-    double s = psg_trainer_noise_multiplier(o, t->step), z = 0;
-    double c = o->is_private ? set_bounds(t) : 0;
+    struct trainer_noise noise = { 0 };
+    double s = psg_trainer_noise_multiplier(o, t->step);
+    double c = o->is_private ? trainer_set_bounds(t) : 0;
     struct psg_step_report r = { .step = t->step,
                                  .lr = psg_schedule_value(&o->lr, t->step),
                                  .noise_multiplier = s,
@@ -190,23 +39,19 @@ int psg_trainer_step(struct psg_trainer *t, struct psg_step_report *report,
                                  .noisy_loss = NAN,
                                  .noisy_clip_fraction = NAN };
     int64_t n_within = 0;
-    int status = gradient_multiplier(o, s, &z, err);
+    int status = o->is_private ? trainer_noise_of(o, t->n_trainable, s, c, &noise, err) : 0;
     if (status == 0)
         status = draw(t, err);
     if (status == 0)
-        status = make_sum(t, &r, &n_within, err);
+        status = trainer_sum(t, &r, &n_within, err);
     if (status == 0 && o->is_private && o->telemetry_share > 0)
-        status = add_telemetry(t, s, &r, err);
+        status = trainer_telemetry(t, s, &r, err);
     if (status == 0 && o->is_private && o->clipping == PSG_CLIP_ADAPTIVE)
         status = psg_adaptive_update(&t->options.adaptive, &t->key, t->step, t->batch.n,
                                      n_within, err);
     if (status)
         return status;
-    struct finish f = { .t = t,
-                        .stddev = z * c,
-                        .divide = o->sum_reduction ? 1 : o->expected_batch_size };
-    psg_optimizer_begin(t->optimizer, r.lr, pow(f.stddev / f.divide, 2));
-    psg_team_run(t->team, finish_ranges, &f);
+    trainer_finish(t, &noise);
     t->step++;
     *report = r;
     return 0;
@@ -219,6 +64,18 @@ static int bad(struct psg_error *err, const char *place, const char *text)
     return psg_fail(err, PSG_E_RANGE, place, "%s", text);
 }
 
+/* Truncation and units go with Poisson sampling and shuffling as the header says. */
+static int check_sampling(const struct psg_train_options *o, struct psg_error *err)
+{
+    if (o->max_batch_size < 0 || (o->max_batch_size > 0 && !o->poisson))
+        return bad(err, "max_batch_size", "belongs to Poisson sampling, and is positive");
+    if (o->units.n < 0 || (o->units.n > 0 && (!o->units.first || !o->units.record)))
+        return bad(err, "units", "need the records of every unit");
+    if (!(o->auto_gamma >= 0 && isfinite(o->auto_gamma)))
+        return bad(err, "auto_gamma", "must be finite and not negative");
+    return 0;
+}
+
 static int check_private(const struct psg_train_options *o, struct psg_error *err)
 {
     if (!(o->telemetry_share >= 0 && o->telemetry_share < 1))
@@ -227,7 +84,9 @@ static int check_private(const struct psg_train_options *o, struct psg_error *er
         return bad(err, "loss_bound", "telemetry needs a positive bound of the loss");
     if (!(psg_schedule_value(&o->noise_multiplier, 0) >= 0))
         return bad(err, "noise_multiplier", "must not be negative");
-    int r = psg_schedule_check(&o->noise_multiplier, err);
+    int r = check_sampling(o, err);
+    if (r == 0)
+        r = psg_schedule_check(&o->noise_multiplier, err);
     if (r == 0 && o->clipping == PSG_CLIP_ADAPTIVE)
         return psg_adaptive_check(&o->adaptive, err);
     if (r == 0)
@@ -259,6 +118,27 @@ static int layer_groups(struct psg_trainer *t, struct psg_plan_options *plan)
     return 0;
 }
 
+static int keep_groups(struct psg_trainer *t, struct psg_plan_options *plan)
+{
+    size_t n = (size_t)psg_program_n_params(t->program);
+    t->group = calloc(n + 1, sizeof *t->group);
+    if (!t->group)
+        return PSG_E_NOMEM;
+    memcpy(t->group, plan->group, n * sizeof *t->group);
+    plan->group = t->group;
+    return 0;
+}
+
+static int open_units(struct psg_trainer *t, struct psg_error *err)
+{
+    t->unit_sum = calloc((size_t)t->n_trainable + 1, sizeof *t->unit_sum);
+    t->unit_sq = calloc((size_t)t->n_bounds, sizeof *t->unit_sq);
+    t->unit_weight = calloc((size_t)t->n_bounds, sizeof *t->unit_weight);
+    if (!t->unit_sum || !t->unit_sq || !t->unit_weight)
+        return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
+    return 0;
+}
+
 static int open_bounds(struct psg_trainer *t, int n, struct psg_error *err)
 {
     const struct psg_train_options *o = &t->options;
@@ -267,7 +147,7 @@ static int open_bounds(struct psg_trainer *t, int n, struct psg_error *err)
     t->bound0 = calloc((size_t)n, sizeof *t->bound0);
     if (!t->bound || !t->bound0)
         return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
-    if (!o->is_private || !grouped(o->clipping))
+    if (!o->is_private || !trainer_is_grouped(o->clipping))
         return 0;
     if (!o->group_norm || (o->n_group_norm != 1 && o->n_group_norm != n))
         return psg_fail(err, PSG_E_INVALID, "max_grad_norm",
@@ -291,6 +171,8 @@ static int open_plan(struct psg_trainer *t, struct psg_error *err)
     if (t->options.is_private && t->options.clipping == PSG_CLIP_PER_LAYER &&
         layer_groups(t, &plan))
         return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
+    if (by_group && keep_groups(t, &plan))
+        return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
     int r = open_bounds(t, plan.group ? plan.n_groups : 1, err);
     if (r == 0)
         r = psg_plan_new(t->program, &plan, &t->plan, err);
@@ -304,9 +186,22 @@ static int open_plan(struct psg_trainer *t, struct psg_error *err)
 static int open_sampler(struct psg_trainer *t, struct psg_error *err)
 {
     const struct psg_train_options *o = &t->options;
-    if (o->poisson)
-        return psg_poisson_init(&t->poisson, &t->key, t->n_records, o->sample_rate, err);
-    return psg_shuffle_new(&t->key, t->n_records, o->batch_size, &t->shuffle, err);
+    bool in_units = o->is_private && o->units.n > 0;
+    int64_t n = in_units ? o->units.n : t->n_records;
+    int r = in_units ? open_units(t, err) : 0;
+    if (r == 0 && o->poisson)
+        return psg_poisson_init(&t->poisson, &t->key, n, o->sample_rate, err);
+    return r ? r : psg_shuffle_new(&t->key, n, o->batch_size, &t->shuffle, err);
+}
+
+/* What is refused here need not be refused in the middle of a run. */
+static int open_noise(struct psg_trainer *t, struct psg_error *err)
+{
+    struct trainer_noise noise;
+    if (!t->options.is_private)
+        return 0;
+    double s = psg_trainer_noise_multiplier(&t->options, 0);
+    return trainer_noise_of(&t->options, t->n_trainable, s, trainer_set_bounds(t), &noise, err);
 }
 
 static int trainer_open(struct psg_trainer *t, const struct psg_column *column,
@@ -327,6 +222,8 @@ static int trainer_open(struct psg_trainer *t, const struct psg_column *column,
     r = open_plan(t, err);
     if (r == 0)
         r = open_sampler(t, err);
+    if (r == 0)
+        r = open_noise(t, err);
     if (r == 0)
         r = psg_optimizer_new(&t->options.optimizer, t->n_trainable, &t->optimizer, err);
     return r;
@@ -367,6 +264,9 @@ struct psg_trainer *psg_trainer_free(struct psg_trainer *t)
     free(t->group);
     free(t->params);
     free(t->sum);
+    free(t->unit_sum);
+    free(t->unit_sq);
+    free(t->unit_weight);
     free(t);
     return NULL;
 }

@@ -93,6 +93,8 @@ static void run_steps(struct psg_trainer *t, int n)
 static const enum psg_clipping kinds[] = { PSG_CLIP_FLAT, PSG_CLIP_PER_LAYER, PSG_CLIP_ADAPTIVE,
                                            PSG_CLIP_AUTO_S, PSG_CLIP_AUTO_V };
 
+enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
+
 /* One record, no noise, plain SGD with E = lr = 1: the update is the clipped gradient. */
 START_TEST(the_contribution_of_one_record_never_exceeds_the_bound)
 {
@@ -135,6 +137,7 @@ START_TEST(a_resumed_run_is_bit_identical)
     struct psg_train_options o = options_of(kinds[_i]);
     o.telemetry_share = 0.02;
     o.loss_bound = 3;
+    o.secure_noise = _i < 3;
     if (_i % 2)
         o.optimizer = psg_optimizer_defaults(PSG_ADAM);
     struct psg_trainer *whole = trainer(&q, &o, RECORDS), *first = trainer(&q, &o, RECORDS),
@@ -168,10 +171,11 @@ START_TEST(noise_has_the_stated_deviation_also_for_empty_batches)
 {
     struct problem q;
     problem_open(&q);
-    struct psg_train_options o = options_of(kinds[_i]);
+    struct psg_train_options o = options_of(kinds[_i % N_KINDS]);
     o.telemetry_share = 0.2;
     o.loss_bound = 3;
     o.sample_rate = 0;
+    o.secure_noise = _i >= N_KINDS;
     o.lr.initial = 1;
     o.optimizer = psg_optimizer_defaults(PSG_SGD);
     o.adaptive.learning_rate = 1e-9;
@@ -192,7 +196,7 @@ START_TEST(noise_has_the_stated_deviation_also_for_empty_batches)
             squares += d * d;
         }
     }
-    if (kinds[_i] == PSG_CLIP_ADAPTIVE)
+    if (kinds[_i % N_KINDS] == PSG_CLIP_ADAPTIVE)
         z = 1 / sqrt(1 / (z * z) - 1 / 64.0);
     double want = z * c / 10, root = sqrt(2.0 * (double)draws);
     ck_assert_double_le(fabs(squares / (want * want) - (double)draws), 5 * root);
@@ -246,6 +250,127 @@ START_TEST(shuffled_batches_train_too)
 }
 END_TEST
 
+/* The clipped mean (or sum) of the per-sample gradients of records 3, 7 and 8, by definition. */
+static void unit_by_definition(struct problem *q, const struct psg_train_options *o,
+                               const struct psg_trainer *t, double *want)
+{
+    static const int64_t three[] = { 3, 7, 8 };
+    int64_t size = psg_program_param_size(q->p);
+    struct psg_plan *plan = NULL;
+    psg_real *rows = calloc((size_t)(3 * size), sizeof *rows);
+    struct psg_plan_options options = { .mode = PSG_MODE_FUNCTORCH };
+    struct psg_records records = { .n = 3, .record = three, .column = q->column };
+    struct psg_grad_out out = { .rows = rows };
+    double squares = 0;
+    ck_assert_int_eq(psg_plan_new(q->p, &options, &plan, NULL), 0);
+    ck_assert_int_eq(psg_grad_sample(plan, psg_trainer_params(t), &records, &out, NULL), 0);
+    for (int64_t k = 0; k < size; k++) {
+        want[k] = (double)rows[k] + (double)rows[size + k] + (double)rows[2 * size + k];
+        want[k] /= o->units.sum ? 1 : 3;
+    }
+    for (int i = 0; i < psg_program_n_params(q->p); i++) {
+        const struct psg_param_info *p = psg_program_param(q->p, i);
+        bool grouped = o->clipping == PSG_CLIP_PER_LAYER;
+        squares = grouped ? 0 : squares;
+        int64_t first = grouped ? p->offset : 0;
+        int64_t last = grouped ? p->offset + p->size : size;
+        for (int64_t k = first; k < last && (grouped || i == 0); k++)
+            squares += want[k] * want[k];
+        double c = grouped ? o->group_norm[i] : 0.05;
+        for (int64_t k = p->offset; k < p->offset + p->size && grouped; k++)
+            want[k] *= fmin(1, c / (sqrt(squares) + 1e-6));
+    }
+    for (int64_t k = 0; k < size && o->clipping == PSG_CLIP_FLAT; k++)
+        want[k] *= fmin(1, 0.05 / (sqrt(squares) + 1e-6));
+    free(rows);
+    psg_plan_free(plan);
+}
+
+START_TEST(a_user_is_clipped_as_one_unit)
+{
+    static const int64_t first[] = { 0, 3 }, record[] = { 3, 7, 8 };
+    struct problem q;
+    problem_open(&q);
+    for (int mode = 0; mode < PSG_MODE_COUNT; mode++) {
+        struct psg_train_options o = options_of(_i < 2 ? PSG_CLIP_FLAT : PSG_CLIP_PER_LAYER);
+        o.plan.mode = (enum psg_mode)mode;
+        o.units = (struct psg_units){ .n = 1, .first = first, .record = record, .sum = _i % 2 };
+        o.max_grad_norm.initial = 0.05;
+        o.noise_multiplier.initial = 0;
+        o.sample_rate = o.expected_batch_size = o.lr.initial = 1;
+        o.optimizer = psg_optimizer_defaults(PSG_SGD);
+        int64_t size = psg_program_param_size(q.p);
+        double *want = calloc((size_t)size, sizeof *want);
+        struct psg_trainer *t = trainer(&q, &o, RECORDS);
+        psg_real *before = calloc((size_t)size, sizeof *before);
+        memcpy(before, psg_trainer_params(t), (size_t)size * sizeof *before);
+        unit_by_definition(&q, &o, t, want);
+        struct psg_step_report r;
+        ck_assert_int_eq(psg_trainer_step(t, &r, NULL), 0);
+        ck_assert_int_eq(r.exact.n, 1);
+        for (int64_t k = 0; k < size; k++)
+            ck_assert_double_eq_tol((double)before[k] - (double)psg_trainer_params(t)[k],
+                                    want[k], 3e-7);
+        free(want);
+        free(before);
+        psg_trainer_free(t);
+    }
+    psg_program_free(q.p);
+}
+END_TEST
+
+START_TEST(units_of_one_record_are_records)
+{
+    int64_t number[RECORDS + 1];
+    struct problem q;
+    problem_open(&q);
+    for (int i = 0; i <= RECORDS; i++)
+        number[i] = i;
+    struct psg_train_options o = options_of(kinds[_i]), u = o;
+    u.units = (struct psg_units){ .n = RECORDS, .first = number, .record = number };
+    struct psg_trainer *a = trainer(&q, &o, RECORDS), *b = trainer(&q, &u, RECORDS);
+    for (int i = 0; i < 5; i++) {
+        struct psg_step_report r, s;
+        ck_assert_int_eq(psg_trainer_step(a, &r, NULL), 0);
+        ck_assert_int_eq(psg_trainer_step(b, &s, NULL), 0);
+        ck_assert_int_eq(r.exact.n, s.exact.n);
+        ck_assert_int_eq(r.exact.n_clipped, s.exact.n_clipped);
+        ck_assert_double_eq_tol(r.exact.loss_sum, s.exact.loss_sum, 1e-5);
+        ck_assert_double_eq_tol(r.exact.norm_sum, s.exact.norm_sum, 1e-4);
+    }
+    for (int64_t k = 0; k < psg_program_param_size(q.p); k++)
+        ck_assert_double_eq_tol((double)psg_trainer_params(a)[k],
+                                (double)psg_trainer_params(b)[k], 2e-6);
+    psg_trainer_free(a);
+    psg_trainer_free(b);
+    psg_program_free(q.p);
+}
+END_TEST
+
+START_TEST(a_cut_batch_has_at_most_its_largest_size)
+{
+    struct problem q;
+    problem_open(&q);
+    struct psg_train_options o = options_of(PSG_CLIP_FLAT);
+    o.max_batch_size = 9;
+    int64_t most = 0;
+    struct psg_trainer *t = trainer(&q, &o, RECORDS);
+    for (int i = 0; i < 30; i++) {
+        struct psg_step_report r;
+        ck_assert_int_eq(psg_trainer_step(t, &r, NULL), 0);
+        most = r.exact.n > most ? r.exact.n : most;
+    }
+    ck_assert_int_eq(most, 9);
+    psg_trainer_free(t);
+    o.poisson = false;
+    o.batch_size = 5;
+    struct psg_error err;
+    ck_assert_int_lt(psg_trainer_new(q.p, &o, q.column, RECORDS, &q.key, &t, &err), 0);
+    ck_assert_str_eq(err.place, "max_batch_size");
+    psg_program_free(q.p);
+}
+END_TEST
+
 START_TEST(bad_options_name_their_place)
 {
     struct problem q;
@@ -279,7 +404,10 @@ int main(void)
     int n = (int)(sizeof kinds / sizeof kinds[0]);
     tcase_add_loop_test(tc, the_contribution_of_one_record_never_exceeds_the_bound, 0, n);
     tcase_add_loop_test(tc, a_resumed_run_is_bit_identical, 0, n);
-    tcase_add_loop_test(tc, noise_has_the_stated_deviation_also_for_empty_batches, 0, n);
+    tcase_add_loop_test(tc, noise_has_the_stated_deviation_also_for_empty_batches, 0, 2 * n);
+    tcase_add_loop_test(tc, a_user_is_clipped_as_one_unit, 0, 4);
+    tcase_add_loop_test(tc, units_of_one_record_are_records, 0, n);
+    tcase_add_test(tc, a_cut_batch_has_at_most_its_largest_size);
     tcase_add_test(tc, without_privacy_it_is_sgd);
     tcase_add_test(tc, shuffled_batches_train_too);
     tcase_add_test(tc, bad_options_name_their_place);

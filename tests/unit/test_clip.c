@@ -29,6 +29,11 @@ START_TEST(automatic_factors_follow_the_formula)
     ck_assert_double_eq_tol((double)f[0], 300, 1e-4);
     ck_assert_double_eq_tol((double)f[1], 150, 1e-4);
     ck_assert_double_eq_tol((double)f[2], 3 / 2.01, 1e-6);
+    ck_assert_int_eq(psg_clip_factors_auto_s(3, 0.5, 3, sq, f, NULL, NULL), 0);
+    ck_assert_double_eq_tol((double)f[0], 6, 1e-5);
+    ck_assert_double_eq_tol((double)f[1], 3 / 0.51, 1e-5);
+    ck_assert_double_eq_tol((double)f[2], 1.2, 1e-6);
+    ck_assert_int_eq(psg_clip_factors_auto_s(3, 0, 3, sq, f, NULL, NULL), PSG_E_RANGE);
     ck_assert_int_eq(psg_clip_factors(PSG_CLIP_AUTO_V, 3, 3, sq, f, NULL, NULL), 0);
     ck_assert(f[0] == 0);
     ck_assert_double_eq_tol((double)f[1], 300, 1e-4);

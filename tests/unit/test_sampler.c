@@ -337,6 +337,41 @@ START_TEST(shuffles_of_odd_sizes)
 }
 END_TEST
 
+/* 20 records cut to 5, ten thousand times: each stays in a quarter of them, within 5 sigma, and
+ * pairs stay together as often as without replacement. */
+START_TEST(a_cut_batch_is_a_uniform_subset)
+{
+    struct psg_key key = test_key();
+    struct psg_batch batch = { 0 };
+    int count[20] = { 0 }, pairs = 0;
+    enum { ROUNDS = 10000 };
+    batch.record = calloc(20, sizeof *batch.record);
+    batch.capacity = 20;
+    for (uint64_t step = 0; step < ROUNDS; step++) {
+        bool both[2] = { false };
+        batch.n = 20;
+        for (int i = 0; i < 20; i++)
+            batch.record[i] = i;
+        ck_assert_int_eq(psg_batch_truncate(&key, step, 5, &batch, NULL), 0);
+        ck_assert_int_eq(batch.n, 5);
+        for (int i = 0; i < 5; i++) {
+            ck_assert(i == 0 || batch.record[i] > batch.record[i - 1]);
+            count[batch.record[i]]++;
+            both[0] |= batch.record[i] == 2;
+            both[1] |= batch.record[i] == 3;
+        }
+        pairs += both[0] && both[1];
+    }
+    for (int i = 0; i < 20; i++)
+        ck_assert_int_le(abs(count[i] - ROUNDS / 4), 5 * 44);
+    ck_assert_int_le(abs(pairs - ROUNDS / 19), 5 * 23);
+    ck_assert_int_eq(psg_batch_truncate(&key, 0, 5, &batch, NULL), 0);
+    ck_assert_int_eq(batch.n, 5);
+    ck_assert_int_eq(psg_batch_truncate(&key, 0, 0, &batch, NULL), PSG_E_RANGE);
+    psg_batch_free(&batch);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("sampler");
@@ -353,6 +388,7 @@ int main(void)
     tcase_add_test(tc, an_epoch_of_shuffled_batches_holds_every_record_once);
     tcase_add_test(tc, all_permutations_are_equally_likely);
     tcase_add_test(tc, shuffles_of_odd_sizes);
+    tcase_add_test(tc, a_cut_batch_is_a_uniform_subset);
     suite_add_tcase(suite, tc);
     return suite_run(suite);
 }

@@ -90,6 +90,17 @@ PSG_API int psg_dp_steps_that_fit(const struct psg_dp_target *target, double sam
                                   double noise_multiplier, int64_t max_steps,
                                   int64_t *stepsp, struct psg_error *err);
 
+/* ---- Poisson batches that are cut to max_batch_size ---- */
+
+/* What cutting adds to delta: with t = the chance that one of `steps` Binomial(n_records,
+ * sample_rate) numbers exceeds max_batch_size, at most (1 + exp(epsilon)) t, since the cut run
+ * differs from the uncut one by t in total variation under both neighbours (Chua et al. 2024,
+ * "Scalable DP-SGD: shuffling vs. Poisson subsampling"). The chance is bounded by Chernoff's
+ * inequality. n_records: a public bound on the number of records. In [0, 1]. */
+PSG_API int psg_truncation_delta(int64_t n_records, double sample_rate, int64_t max_batch_size,
+                                 int64_t steps, double epsilon, double *deltap,
+                                 struct psg_error *err);
+
 /* ---- the same, step by step ---- */
 
 /* Remembers the history and what one step of each (sample_rate, noise_multiplier) costs, so

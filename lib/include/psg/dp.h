@@ -121,6 +121,11 @@ PSG_API int psg_poisson_init(struct psg_poisson *p, const struct psg_key *key,
 PSG_API int psg_poisson_draw(const struct psg_poisson *p, uint64_t step,
                              struct psg_batch *batch, struct psg_error *err);
 
+/* Cuts a batch to a uniformly random subset of at most max records, in ascending order, drawn
+ * from stream 2 of PSG_RNG_SAMPLING. max is at least 1. What it costs: psg_truncation_delta(). */
+PSG_API int psg_batch_truncate(const struct psg_key *key, uint64_t step, int64_t max,
+                               struct psg_batch *batch, struct psg_error *err);
+
 /* Shuffled batches of fixed size: each epoch is a fresh uniform permutation (Fisher and Yates,
  * unbiased numbers), cut into ceil(n / batch_size) batches, the last of which may be shorter.
  * Has no amplification by sampling. Not thread-safe. */
@@ -157,6 +162,10 @@ struct psg_clip_count {
 PSG_API int psg_clip_factors(enum psg_clipping kind, double bound, int64_t n, const double *sq,
                              psg_real *factor, struct psg_clip_count *count,
                              struct psg_error *err);
+/* AUTO_S with a stabilizer gamma > 0 other than 0.01: factor = C / (norm + gamma). */
+PSG_API int psg_clip_factors_auto_s(double bound, double gamma, int64_t n, const double *sq,
+                                    psg_real *factor, struct psg_clip_count *count,
+                                    struct psg_error *err);
 /* factor[n, K] from sq[n, K], one column for each layer or group, bound[K]. A norm that is not
  * finite in one column makes the whole row 0. */
 PSG_API int psg_clip_factors_grouped(int64_t n, int64_t n_groups, const double *bound,

@@ -18,6 +18,16 @@
 extern "C" {
 #endif
 
+/* Records that belong together, of one user say: a unit joins a batch as a whole, and its one
+ * gradient, the mean over its records (sum: their sum), is clipped. Unit u has the records
+ * record[first[u] .. first[u + 1] - 1]. Borrowed until the trainer ends. */
+struct psg_units {
+    int64_t n; /* 0: every record is its own unit */
+    const int64_t *first; /* [n + 1] */
+    const int64_t *record;
+    bool sum;
+};
+
 struct psg_train_options {
     struct psg_plan_options plan; /* group and n_groups: only for PSG_CLIP_PER_GROUP */
     bool is_private;               /* false: no clipping, no noise; the three below are unused */
@@ -30,6 +40,7 @@ struct psg_train_options {
     const double *group_norm;
     int n_group_norm;
     struct psg_adaptive_clip adaptive; /* PSG_CLIP_ADAPTIVE */
+    double auto_gamma; /* PSG_CLIP_AUTO_S: C / (n + gamma); 0 stands for 0.01 */
     /* share f of 1/s^2 that pays for the two telemetry numbers; 0: none are made. The gradient's
      * noise multiplier becomes s / sqrt(1 - f), theirs s / sqrt(f / 2): together a Gaussian
      * mechanism with noise multiplier s */
@@ -38,9 +49,15 @@ struct psg_train_options {
     bool poisson;                 /* else shuffled batches of batch_size */
     double sample_rate;           /* q, Poisson */
     int64_t batch_size;           /* shuffled batches */
-    double expected_batch_size;   /* E */
+    int64_t max_batch_size;       /* Poisson: larger batches are cut to it; 0: none is. Costs
+                                   * psg_truncation_delta() more */
+    struct psg_units units;
+    double expected_batch_size;   /* E, in units where records come in units */
     bool sum_reduction;           /* the gradient is S, not S / E */
-    bool secure_noise;            /* discrete Gaussian on a grid */
+    /* Discrete Gaussian on a grid (psg/dp.h) instead of floating-point noise. Its standard
+     * deviation covers the rounding, and an error of the float sum of 2^-23 C per expected
+     * record: an allowance, not a bound that is proved. epsilon is that of s */
+    bool secure_noise;
     struct psg_optimizer_config optimizer;
     struct psg_schedule lr;
 };
