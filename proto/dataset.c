@@ -334,6 +334,11 @@ const char *dataset_dtype_name(enum dataset_dtype dtype)
     return name_at(dtype_names, PROTO_COUNT(dtype_names) - 1, dtype);
 }
 
+const char *dataset_unit_name(enum privacy_unit unit)
+{
+    return name_at(unit_names, PROTO_COUNT(unit_names) - 1, unit);
+}
+
 const char *telemetry_policy_name(enum telemetry_policy policy)
 {
     return name_at(telemetry_names, PROTO_COUNT(telemetry_names) - 1, policy);

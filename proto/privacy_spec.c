@@ -73,6 +73,31 @@ static const struct proto_message group_message = { .name = "ClippingGroup",
                                                     .fields = group_fields,
                                                     .n_fields = PROTO_COUNT(group_fields) };
 
+#define V(kind) (1u << VALUE_SCHEDULE_##kind)
+
+static const char *const value_schedule_names[] = { "", "exponential", "step", "list", NULL };
+
+static const struct proto_field value_schedule_fields[] = {
+    { PROTO_AT(value_schedule, type), .kind = PROTO_ENUM, .flags = PROTO_REQUIRED,
+      .names = value_schedule_names },
+    { PROTO_AT(value_schedule, gamma), .kind = PROTO_REAL,
+      .flags = PROTO_REQUIRED | PROTO_ABOVE, .tags = V(EXPONENTIAL) | V(STEP), .max = 1e3 },
+    { PROTO_AT(value_schedule, step_size), .kind = PROTO_INT, .tags = V(EXPONENTIAL) | V(LIST),
+      .min = 1, .max = 1e9 },
+    { PROTO_AT(value_schedule, step_size), .kind = PROTO_INT, .flags = PROTO_REQUIRED,
+      .tags = V(STEP), .min = 1, .max = 1e9 },
+    { PROTO_LIST(value_schedule, values), .kind = PROTO_REALS, .flags = PROTO_REQUIRED,
+      .tags = V(LIST), .min = 1, .max = 512, .item_min = 1e-6, .item_max = 1e6 },
+};
+
+static const struct proto_message value_schedule_message = {
+    .name = "ValueSchedule",
+    .size = sizeof(struct value_schedule),
+    .fields = value_schedule_fields,
+    .n_fields = PROTO_COUNT(value_schedule_fields),
+    .tag = "type"
+};
+
 static const struct proto_field privacy_fields[] = {
     { PROTO_AT(privacy_spec, noise_multiplier), .kind = PROTO_REAL, .max = 1e6 },
     { PROTO_AT(privacy_spec, target_epsilon), .kind = PROTO_REAL, .flags = PROTO_ABOVE,
@@ -102,6 +127,12 @@ static const struct proto_field privacy_fields[] = {
       .tags = T(AUTOMATIC), .def = AUTOMATIC_AUTO_S, .names = variant_names },
     { PROTO_AT(privacy_spec, gamma), .kind = PROTO_REAL,
       .flags = PROTO_DEFAULT | PROTO_ABOVE, .tags = T(AUTOMATIC), .max = 1e3, .def = 0.01 },
+    { PROTO_AT(privacy_spec, noise_schedule), .kind = PROTO_OBJECT, .flags = PROTO_NULLABLE,
+      .message = &value_schedule_message },
+    { PROTO_AT(privacy_spec, max_grad_norm_schedule), .kind = PROTO_OBJECT,
+      .flags = PROTO_NULLABLE, .tags = T(FLAT) | T(PER_LAYER) | T(PER_GROUP) | T(AUTOMATIC),
+      .message = &value_schedule_message },
+    { PROTO_AT(privacy_spec, max_batch_size), .kind = PROTO_INT, .min = 1, .max = 16777216 },
     { PROTO_AT(privacy_spec, poisson_sampling), .kind = PROTO_BOOL, .flags = PROTO_DEFAULT,
       .def = true },
     { PROTO_AT(privacy_spec, secure_noise), .kind = PROTO_BOOL },
@@ -120,6 +151,9 @@ static void privacy_check(struct proto_decoder *d, void *message)
     if (p->max_grad_norm.n > 1 && p->clipping != CLIPPING_PER_LAYER)
         proto_fail_member(d, "max_grad_norm", ITEM_NOT_APPLICABLE,
                           "several bounds belong to clipping per_layer");
+    if (p->max_batch_size > 0 && !p->poisson_sampling)
+        proto_fail_member(d, "max_batch_size", ITEM_NOT_APPLICABLE,
+                          "belongs to Poisson sampling: shuffled batches have a fixed size");
     if (p->min_clipbound > p->max_clipbound)
         proto_fail_member(d, "min_clipbound", ITEM_INVALID_VALUE, "is above max_clipbound");
 }

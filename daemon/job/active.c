@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "job/internal.h"
+#include "job/noise.h"
 #include "ledger/ledger.h"
 
 enum { RETRY_MS = 1000 };
@@ -231,6 +232,8 @@ static int fill_run_spec(struct active *a, struct problem *p)
         .sample_rate = plan->sample_rate,
         .noise_multiplier = plan->noise_multiplier,
         .delta = plan->delta,
+        .accounting_delta =
+            plan->delta * (plan->options.max_batch_size > 0 ? 1 - NOISE_CUT_SHARE : 1),
         .accountant = plan->accountant,
         .telemetry = plan->telemetry,
         .eval_every = a->spec->train.eval_every,

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "data/data.h"
 #include "job/model.h"
+#include "job/noise.h"
 
 enum { STEPS_MAX = 100000000, LR_LIST_MAX = 1000000 };
 
@@ -20,6 +21,8 @@ struct plan *plan_free(struct plan *plan)
     free(plan->group);
     free(plan->group_norm);
     free(plan->lr_list);
+    free(plan->noise_list);
+    free(plan->clip_list);
     free(plan);
     return NULL;
 }
@@ -62,51 +65,6 @@ static int plan_sampling(const struct job_spec *spec, const struct dataset_spec 
     plan->options.expected_batch_size = (double)train->batch_size;
     plan->options.poisson = plan->is_private && spec->privacy->poisson_sampling;
     plan->not_amplified = plan->is_private && !spec->privacy->poisson_sampling;
-    return 0;
-}
-
-/* ---- noise ---- */
-
-static int plan_accountant(const struct job_spec *spec, struct plan *plan, struct problem *p)
-{
-    struct psg_error err;
-    const char *name = accountant_kind_name(spec->privacy->accountant);
-    if (psg_accountant_kind_parse(name, &plan->accountant, &err) < 0)
-        return invalid(p, "/privacy/accountant", ITEM_UNSUPPORTED, err.text);
-    return 0;
-}
-
-static int plan_noise(const struct job_spec *spec, double delta, struct plan *plan,
-                      struct problem *p)
-{
-    const struct privacy_spec *privacy = spec->privacy;
-    struct psg_error err;
-    struct psg_dp_epsilon eps;
-    double q = privacy->poisson_sampling ? plan->sample_rate : 1;
-    int r = plan_accountant(spec, plan, p);
-    if (r)
-        return r;
-    plan->delta = isnan(privacy->delta) ? delta : privacy->delta;
-    if (isnan(plan->delta))
-        return invalid(p, "/privacy/delta", ITEM_MISSING_MEMBER,
-                       "is needed, since the dataset has none");
-    plan->noise_multiplier = privacy->noise_multiplier;
-    if (!isnan(privacy->target_epsilon)) {
-        struct psg_dp_target target = { .kind = plan->accountant,
-                                        .epsilon = privacy->target_epsilon,
-                                        .delta = plan->delta };
-        if (psg_dp_noise_multiplier(&target, q, plan->steps, &plan->noise_multiplier, NULL,
-                                    &err) < 0)
-            return error_from_psg(p, "/privacy/target_epsilon", &err);
-    }
-    struct psg_dp_event event = { q, plan->noise_multiplier, plan->steps };
-    if (psg_dp_epsilon(plan->accountant, &event, 1, plan->delta, &eps, &err) < 0)
-        return error_from_psg(p, "/privacy", &err);
-    plan->epsilon = isfinite(eps.epsilon) ? eps.epsilon : NAN;
-    plan->cost = (struct filter_cost){ q, plan->noise_multiplier, plan->steps };
-    plan->options.noise_multiplier = (struct psg_schedule){
-        .kind = PSG_SCHEDULE_CONSTANT, .initial = plan->noise_multiplier, .period = 1
-    };
     return 0;
 }
 
@@ -190,7 +148,7 @@ static int plan_adaptive(const struct privacy_spec *privacy, double batch, struc
         .max_bound = isnan(privacy->max_clipbound) ? 1e12 : privacy->max_clipbound,
     };
     struct psg_error err;
-    double z, s = plan->noise_multiplier / sqrt(1 - plan->options.telemetry_share);
+    double z, s = noise_largest(plan) / sqrt(1 - plan->options.telemetry_share);
     plan->options.adaptive = a;
     if (psg_adaptive_check(&a, &err) < 0)
         return error_from_psg(p, "/privacy", &err);
@@ -208,6 +166,9 @@ static int plan_clipping(const struct job_spec *spec, struct plan *plan, struct 
                                               .period = 1 };
     if (privacy->max_grad_norm.n > 0 && privacy->clipping != CLIPPING_PER_LAYER)
         o->max_grad_norm.initial = privacy->max_grad_norm.data[0];
+    int r = noise_clip_schedule(spec, plan, p);
+    if (r)
+        return r;
     switch (privacy->clipping) {
     case CLIPPING_FLAT: o->clipping = PSG_CLIP_FLAT; return 0;
     case CLIPPING_PER_LAYER: o->clipping = PSG_CLIP_PER_LAYER; return plan_layers(privacy, plan, p);
@@ -217,8 +178,7 @@ static int plan_clipping(const struct job_spec *spec, struct plan *plan, struct 
         return plan_adaptive(privacy, (double)spec->train.batch_size, plan, p);
     case CLIPPING_AUTOMATIC:
         o->clipping = privacy->variant == AUTOMATIC_AUTO_V ? PSG_CLIP_AUTO_V : PSG_CLIP_AUTO_S;
-        if (privacy->gamma != 0.01 && privacy->variant != AUTOMATIC_AUTO_V)
-            return invalid(p, "/privacy/gamma", ITEM_UNSUPPORTED, "only 0.01 is available");
+        o->auto_gamma = privacy->gamma;
         return 0;
     }
     return ERROR_INTERNAL;
@@ -351,9 +311,6 @@ static int check_scope(const struct job_spec *spec, const struct dataset_spec *d
                        "a seed makes the noise predictable: only for data marked public");
     if (spec->device.kind == DEVICE_CUDA)
         return invalid(p, "/device", ITEM_UNSUPPORTED, "no GPU is available here");
-    if (spec->privacy && spec->privacy->secure_noise)
-        return invalid(p, "/privacy/secure_noise", ITEM_UNSUPPORTED,
-                       "discrete noise is not available here");
     if (spec->privacy && spec->privacy->audit)
         return invalid(p, "/privacy/audit", ITEM_UNSUPPORTED, "audits are not available here");
     return 0;
@@ -381,15 +338,16 @@ static int plan_compile(const struct job_spec *spec, const struct plan_limits *l
     return 0;
 }
 
-static int plan_privacy(const struct job_spec *spec, double delta, struct plan *plan,
-                        struct problem *p)
+static int plan_privacy(const struct job_spec *spec, const struct dataset_spec *dataset,
+                        double delta, struct plan *plan, struct problem *p)
 {
     plan->delta = plan->epsilon = NAN;
     if (!spec->privacy)
         return 0;
     plan->options.is_private = true;
     plan->options.sum_reduction = spec->privacy->loss_reduction == LOSS_REDUCTION_SUM;
-    int r = plan_noise(spec, delta, plan, p);
+    plan->options.secure_noise = spec->privacy->secure_noise;
+    int r = noise_plan(spec, dataset, delta, plan, p);
     return r ? r : plan_clipping(spec, plan, p);
 }
 
@@ -412,7 +370,7 @@ int plan_make(const struct job_spec *spec, const struct dataset_spec *dataset, d
         r = model_build(spec, &data, &plan->program, p);
     if (r == 0) {
         plan_telemetry(spec, dataset, plan);
-        r = plan_privacy(spec, delta, plan, p);
+        r = plan_privacy(spec, dataset, delta, plan, p);
     }
     if (r == 0)
         r = plan_optimizer(spec, plan, p);

@@ -21,15 +21,15 @@ struct plan {
     struct psg_program *program;
     struct psg_train_options options; /* point into the plan */
     struct psg_plan *compiled;        /* buffers and routes; for the dry run's table */
-    int *group;                       /* owned, as the next two */
+    int *group;                       /* owned, as the next four */
     double *group_norm;
-    double *lr_list;
+    double *lr_list, *noise_list, *clip_list;
 
     bool is_private;
     enum psg_accountant_kind accountant;
     int64_t steps, steps_per_epoch;
     double sample_rate;
-    double noise_multiplier; /* 0 without privacy */
+    double noise_multiplier; /* before its schedule; 0 without privacy */
     double delta;            /* NAN without privacy */
     double epsilon;          /* of all steps; NAN: none holds */
     struct filter_cost cost; /* what the ledger reserves */

@@ -19,9 +19,12 @@ static const double default_orders[FILTER_K] = { 2, 3, 4, 6, 10, 20, 48, 128 };
 /* and so is a total: 2^22 */
 #define TOTAL_MAX (INT64_C(1) << 62)
 
+/* of delta, for jobs whose batches are cut: each may cost 2^-40 of it beside its steps */
+#define CUT_SHARE 0x1p-20
+
 static double penalty(const struct filter *f, int j)
 {
-    return log(FILTER_K / f->delta) / (f->order[j] - 1);
+    return log(FILTER_K / (f->delta * (1 - CUT_SHARE))) / (f->order[j] - 1);
 }
 
 bool filter_valid(double epsilon, double delta)

@@ -11,8 +11,8 @@
 #include "proto/text.h"
 #include "psg/formats.h"
 
-static int save(const struct run_spec *spec, const char *name, const void *data, size_t n,
-                struct artifact_info *info)
+int artifact_save(const struct run_spec *spec, const char *name, const void *data, size_t n,
+                  struct artifact_info *info)
 {
     unsigned char sha[32];
     int r = env_write_file(spec->env, spec->dir, name, data, n, 0640);
@@ -45,7 +45,7 @@ int artifact_model(const struct run_spec *spec, struct psg_trainer *trainer,
     struct psg_error err;
     if (psg_safetensors_pack(item, (size_t)n, meta, 2, &bytes, &size, &err) < 0)
         return err.status == PSG_E_NOMEM ? -ENOMEM : -EINVAL;
-    return save(spec, "model.safetensors", bytes, size, info);
+    return artifact_save(spec, "model.safetensors", bytes, size, info);
 }
 
 /* ---- texts ---- */
@@ -61,7 +61,7 @@ static int close_text(const struct run_spec *spec, FILE *out, char **textp, cons
 {
     bool failed = ferror(out) != 0;
     failed |= fclose(out) != 0;
-    int r = failed ? -ENOMEM : save(spec, name, *textp, *np, info);
+    int r = failed ? -ENOMEM : artifact_save(spec, name, *textp, *np, info);
     free(*textp);
     return r;
 }
@@ -89,57 +89,7 @@ int artifact_metrics(const struct run_spec *spec, const struct metrics *metrics,
     return close_text(spec, out, &text, &n, "metrics.csv", info);
 }
 
-static void put_member(FILE *out, const char *name, double value)
-{
-    fprintf(out, ", \"%s\": ", name);
-    put_real(out, value, "null");
-}
-
-static const char *clipping_name(enum psg_clipping clipping)
-{
-    switch (clipping) {
-    case PSG_CLIP_FLAT: return "flat";
-    case PSG_CLIP_PER_LAYER: return "per_layer";
-    case PSG_CLIP_PER_GROUP: return "per_group";
-    case PSG_CLIP_ADAPTIVE: return "adaptive";
-    case PSG_CLIP_AUTO_S:
-    case PSG_CLIP_AUTO_V: return "automatic";
-    }
-    return "";
-}
-
-int artifact_privacy(const struct run_spec *spec, double epsilon, struct artifact_info *info)
-{
-    char *text = NULL;
-    size_t n = 0;
-    FILE *out = open_memstream(&text, &n);
-    if (!out)
-        return -ENOMEM;
-    const struct psg_train_options *o = &spec->options;
-    fprintf(out, "{\"job\": \"%s\", \"dataset\": \"%s\", \"dataset_sha256\": \"%s\"", spec->id,
-            spec->dataset_id, spec->dataset_sha256);
-    fprintf(out, ", \"private\": %s, \"steps\": %lld", spec->is_private ? "true" : "false",
-            (long long)spec->steps);
-    if (spec->is_private) {
-        put_member(out, "epsilon", epsilon);
-        put_member(out, "delta", spec->delta);
-        fprintf(out, ", \"accountant\": \"%s\"", psg_accountant_kind_name(spec->accountant));
-        put_member(out, "noise_multiplier", spec->noise_multiplier);
-        put_member(out, "sample_rate", spec->sample_rate);
-        put_member(out, "expected_batch_size", o->expected_batch_size);
-        fprintf(out, ", \"poisson_sampling\": %s, \"clipping\": \"%s\"",
-                spec->poisson_sampling ? "true" : "false", clipping_name(o->clipping));
-        if (o->clipping != PSG_CLIP_PER_LAYER && o->clipping != PSG_CLIP_PER_GROUP)
-            put_member(out, "max_grad_norm", o->max_grad_norm.initial);
-        fprintf(out, ", \"neighbouring\": \"add_or_remove_one\", \"telemetry\": \"%s\"",
-                telemetry_policy_name(spec->telemetry));
-        put_member(out, "telemetry_share", o->telemetry_share);
-    }
-    fputs("}\n", out);
-    return close_text(spec, out, &text, &n, "privacy.json", info);
-}
-
 int artifact_job(const struct run_spec *spec, struct artifact_info *info)
 {
-    return save(spec, "job.json", spec->json, strlen(spec->json), info);
+    return artifact_save(spec, "job.json", spec->json, strlen(spec->json), info);
 }

@@ -16,8 +16,14 @@ int artifact_model(const struct run_spec *spec, struct psg_trainer *trainer,
                    struct artifact_info *info); /* PyTorch's names and layouts */
 int artifact_metrics(const struct run_spec *spec, const struct metrics *metrics,
                      struct artifact_info *info);
-/* epsilon: of all steps; NAN for none. */
-int artifact_privacy(const struct run_spec *spec, double epsilon, struct artifact_info *info);
+/* statement.c: what was released and what it costs by every accountant, with what that rests on.
+ * accountant holds the history (NULL without privacy); epsilon: what it said of all steps, NAN
+ * for none. */
+int artifact_privacy(const struct run_spec *spec, const struct psg_accountant *accountant,
+                     double epsilon, struct artifact_info *info);
+/* Writes a text as a whole file of the job's folder. */
+int artifact_save(const struct run_spec *spec, const char *name, const void *data, size_t n,
+                  struct artifact_info *info);
 int artifact_job(const struct run_spec *spec, struct artifact_info *info);
 
 #endif

@@ -120,13 +120,26 @@ static bool open_trainer(struct attempt *a)
     return r < 0 ? fail_psg(a, r) : true;
 }
 
-static bool account_for(struct attempt *a, int64_t steps)
+/* Composes the steps from epsilon_step to `to`, in runs of equal noise. */
+static bool account_for(struct attempt *a, int64_t to)
 {
+    const struct psg_schedule *s = &a->spec->options.noise_multiplier;
     struct psg_error err;
     double q = a->spec->poisson_sampling ? a->spec->sample_rate : 1;
-    struct psg_dp_event event = { q, a->spec->noise_multiplier, steps };
-    int r = psg_accountant_compose(a->accountant, &event, &err);
-    return r < 0 ? fail_psg(a, r) : true;
+    while (a->epsilon_step < to) {
+        int64_t at = a->epsilon_step, end = to;
+        int64_t period = s->kind == PSG_SCHEDULE_CONSTANT ? to : (int64_t)s->period;
+        if (period < to - at / period * period)
+            end = (at / period + 1) * period;
+        struct psg_dp_event event = {
+            q, psg_trainer_noise_multiplier(&a->spec->options, (uint64_t)at), end - at
+        };
+        int r = psg_accountant_compose(a->accountant, &event, &err);
+        if (r < 0)
+            return fail_psg(a, r);
+        a->epsilon_step = end;
+    }
+    return true;
 }
 
 static bool open_accountant(struct attempt *a)
@@ -186,10 +199,9 @@ static bool update_epsilon(struct attempt *a)
                          ? 0
                          : a->spec->steps / 50;
     int64_t target = a->done + stride < a->spec->steps ? a->done + stride : a->spec->steps;
-    if (!account_for(a, target - a->epsilon_step))
+    if (!account_for(a, target))
         return false;
-    a->epsilon_step = target;
-    int r = psg_accountant_epsilon(a->accountant, a->spec->delta, &eps, &err);
+    int r = psg_accountant_epsilon(a->accountant, a->spec->accounting_delta, &eps, &err);
     if (r < 0)
         return fail_psg(a, r);
     a->epsilon = isfinite(eps.epsilon) ? eps.epsilon : NAN;
@@ -329,7 +341,7 @@ static bool tell_step(struct attempt *a)
         e->is_private = a->spec->telemetry == TELEMETRY_RAW && !a->spec->dataset->is_public;
     }
     if (a->spec->is_private) {
-        e->noise_multiplier = a->spec->noise_multiplier;
+        e->noise_multiplier = a->last.noise_multiplier;
         e->epsilon = a->epsilon;
         e->delta = a->spec->delta;
     }
@@ -457,7 +469,7 @@ static bool write_artifacts(struct attempt *a)
     r = artifact_metrics(a->spec, a->metrics, &info);
     if (!tell_artifact(a, r, &info))
         return false;
-    r = artifact_privacy(a->spec, a->epsilon, &info);
+    r = artifact_privacy(a->spec, a->accountant, a->epsilon, &info);
     if (!tell_artifact(a, r, &info))
         return false;
     r = artifact_job(a->spec, &info);

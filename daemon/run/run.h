@@ -31,6 +31,7 @@ struct run_spec {
     bool has_seed;
     uint64_t seed;                               /* public data only */
     double sample_rate, noise_multiplier, delta; /* of the statement */
+    double accounting_delta; /* for the accountant: delta without what cut batches take */
     enum psg_accountant_kind accountant;
     enum telemetry_policy telemetry;
     int64_t eval_every; /* 0: at the end only */

@@ -33,13 +33,45 @@ struct prv_cache *prv_cache_free(struct prv_cache *cache)
 struct merged {
     struct psg_dp_event *event;
     size_t n;
-    bool only_gaussian, no_noise;
+    bool only_gaussian, no_noise, is_coarse;
     double distance; /* bound on the total variation distance of the composition */
 };
 
 static void merged_fini(struct merged *m)
 {
     free(m->event);
+}
+
+/* More different events than a grid takes: rounded to at most COARSE worse ones, with the
+ * smallest noise and the largest rate among those whose noise is about the same. What is
+ * dominated step by step is dominated in composition, so the upper bound stays one; a lower
+ * bound is no longer known. */
+enum { COARSE = 48 };
+
+static void coarsen(struct merged *m, size_t n)
+{
+    double low = INFINITY, high = 0;
+    for (size_t i = 0; i < n; i++) {
+        low = fmin(low, m->event[i].noise_multiplier);
+        high = fmax(high, m->event[i].noise_multiplier);
+    }
+    struct psg_dp_event bin[COARSE] = { { 0 } };
+    double width = log(high / low) / COARSE;
+    for (size_t i = 0; i < n; i++) {
+        const struct psg_dp_event *e = &m->event[i];
+        double at = width > 0 ? log(e->noise_multiplier / low) / width : 0;
+        struct psg_dp_event *b = &bin[(int)fmin(fmax(at, 0), COARSE - 1)];
+        b->noise_multiplier = b->steps ? fmin(b->noise_multiplier, e->noise_multiplier)
+                                       : e->noise_multiplier;
+        b->sample_rate = fmax(b->sample_rate, e->sample_rate);
+        if (__builtin_add_overflow(b->steps, e->steps, &b->steps))
+            b->steps = INT64_MAX;
+    }
+    m->n = 0;
+    for (int i = 0; i < COARSE; i++)
+        if (bin[i].steps)
+            m->event[m->n++] = bin[i];
+    m->is_coarse = true;
 }
 
 static int merge(const struct psg_dp_event *event, size_t n_events, struct merged *m,
@@ -63,6 +95,8 @@ static int merge(const struct psg_dp_event *event, size_t n_events, struct merge
             m->event[m->n++] = *e;
     }
     m->only_gaussian = m->n == 0;
+    if (m->n + (precision > 0) > PRV_CLASSES_MAX)
+        coarsen(m, m->n);
     if (precision > 0)
         m->event[m->n++] = (struct psg_dp_event){ 1, 1 / sqrt(precision), 1 };
     return 0;
@@ -237,7 +271,7 @@ int prv_epsilon(struct prv_cache *cache, const struct psg_dp_event *event, size_
         return 0;
     }
     struct prv_plan_key key = { .goal = delta };
-    return ask_bounds(cache, &m, key, with_lower, out, err);
+    return ask_bounds(cache, &m, key, with_lower && !m.is_coarse, out, err);
 }
 
 int prv_delta(struct prv_cache *cache, const struct psg_dp_event *event, size_t n_events,
@@ -264,7 +298,7 @@ int prv_delta(struct prv_cache *cache, const struct psg_dp_event *event, size_t 
         return 0;
     }
     struct prv_plan_key key = { .goal = epsilon, .by_epsilon = true };
-    r = ask_bounds(cache, &m, key, true, out, err);
+    r = ask_bounds(cache, &m, key, !m.is_coarse, out, err);
     out->upper = fmin(out->upper, fmin(m.distance, 1));
     out->lower = fmin(out->lower, out->upper);
     return r;

@@ -188,6 +188,8 @@ static int open_sampler(struct psg_trainer *t, struct psg_error *err)
     const struct psg_train_options *o = &t->options;
     bool in_units = o->is_private && o->units.n > 0;
     int64_t n = in_units ? o->units.n : t->n_records;
+    if (o->max_batch_size > 0 && o->max_records > 0 && n > o->max_records)
+        return bad(err, "max_records", "there are more records than batches may be cut for");
     int r = in_units ? open_units(t, err) : 0;
     if (r == 0 && o->poisson)
         return psg_poisson_init(&t->poisson, &t->key, n, o->sample_rate, err);

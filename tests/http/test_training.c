@@ -132,6 +132,71 @@ START_TEST(a_job_trains_and_leaves_its_model)
 }
 END_TEST
 
+/* The body of a job on the digits with these privacy settings, 40 steps. */
+static void digits_job(char *text, size_t size, const char *privacy)
+{
+    snprintf(text, size,
+             "{\"dataset\":\"digits\",\"model\":{\"layers\":[{\"op\":\"flatten\"},"
+             "{\"op\":\"linear\",\"out_features\":10}]},\"loss\":\"cross_entropy\","
+             "\"optimizer\":{\"type\":\"sgd\",\"lr\":0.1},\"privacy\":%s,"
+             "\"train\":{\"batch_size\":64,\"steps\":40}}",
+             privacy);
+}
+
+static struct reply statement_of(const char *privacy)
+{
+    char body[1024], id[64], path[160];
+    digits_job(body, sizeof body, privacy);
+    submit(body, id, sizeof id);
+    WAIT_UNTIL(has_status(id, "succeeded"));
+    snprintf(path, sizeof path, "/jobs/%.63s/artifacts/privacy.json", id);
+    return fetch(path, NULL, 200);
+}
+
+static double epsilon_by(const struct reply *r, const char *accountant)
+{
+    json_t *all = json_object_get(r->json, "accountants");
+    return json_number_value(json_object_get(json_object_get(all, accountant), "epsilon"));
+}
+
+static const char *text_member(const struct reply *r, const char *name)
+{
+    const char *text = json_string_value(json_object_get(r->json, name));
+    return text ? text : "";
+}
+
+/* A job with every option that changes the mechanism, and what its statement says. */
+START_TEST(the_statement_tells_what_ran_and_what_it_rests_on)
+{
+    struct reply r = statement_of(
+        "{\"noise_multiplier\":4,\"accountant\":\"prv\",\"secure_noise\":true,"
+        "\"clipping\":\"automatic\",\"gamma\":0.1,\"max_grad_norm\":1,"
+        "\"max_batch_size\":200,"
+        "\"noise_schedule\":{\"type\":\"step\",\"step_size\":20,\"gamma\":0.5}}");
+    double rdp = epsilon_by(&r, "rdp"), gdp = epsilon_by(&r, "gdp"), prv = epsilon_by(&r, "prv");
+    ck_assert(prv > 0 && gdp > 0 && rdp > prv);
+    ck_assert_double_eq_tol(json_number_value(json_object_get(r.json, "epsilon")), prv, 1e-3);
+    ck_assert_str_eq(text_member(&r, "noise"), "discrete_gaussian");
+    ck_assert_str_eq(text_member(&r, "sampling"), "truncated_poisson");
+    ck_assert_str_eq(text_member(&r, "unit"), "record");
+    ck_assert_str_eq(text_member(&r, "neighbouring"), "add_or_remove_one");
+    ck_assert_uint_ge(json_array_size(json_object_get(r.json, "assumptions")), 5);
+    json_t *events = json_object_get(r.json, "events"), *second = json_array_get(events, 1);
+    ck_assert_uint_eq(json_array_size(events), 2);
+    ck_assert(json_number_value(json_object_get(second, "noise_multiplier")) == 2);
+    ck_assert_int_eq(json_integer_value(json_object_get(second, "steps")), 20);
+    reply_free(&r);
+    r = statement_of("{\"noise_multiplier\":40,\"accountant\":\"gdp\",\"max_grad_norm\":1,"
+                     "\"poisson_sampling\":false}");
+    ck_assert_double_eq_tol(json_number_value(json_object_get(r.json, "epsilon")),
+                            epsilon_by(&r, "gdp"), 1e-9);
+    ck_assert_str_eq(text_member(&r, "sampling"), "shuffled");
+    ck_assert(json_is_false(json_object_get(r.json, "amplification")));
+    ck_assert_str_eq(text_member(&r, "noise"), "gaussian");
+    reply_free(&r);
+}
+END_TEST
+
 static const char long_job[] =
     "{\"dataset\":\"digits\",\"model\":{\"layers\":[{\"op\":\"flatten\"},"
     "{\"op\":\"linear\",\"out_features\":10}]},\"loss\":\"cross_entropy\","
@@ -194,6 +259,7 @@ int main(void)
     TCase *tc = tcase_create("training");
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, a_job_trains_and_leaves_its_model);
+    tcase_add_test(tc, the_statement_tells_what_ran_and_what_it_rests_on);
     tcase_add_test(tc, a_running_job_survives_sigterm_and_kill);
     suite_add_tcase(suite, tc);
     return suite_run(suite);

@@ -360,16 +360,52 @@ START_TEST(prv_step_by_step_stays_within_its_bounds)
 }
 END_TEST
 
-START_TEST(prv_many_different_events_fall_back)
+/* A schedule with 600 different noise multipliers: its answer lies between those of 50 better and
+ * of 50 worse ones, and close to both. */
+START_TEST(prv_many_different_events_are_rounded_to_worse_ones)
 {
-    struct psg_dp_event e[100];
-    for (int i = 0; i < 100; i++)
-        e[i] = (struct psg_dp_event){ 0.01, 1 + i * 0.01, 3 };
-    struct psg_dp_epsilon at, rdp;
-    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_PRV, e, 100, 1e-5, &at, NULL), 0);
-    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, 100, 1e-5, &rdp, NULL), 0);
-    ck_assert_int_eq(at.method, PSG_ACCOUNTANT_RDP);
-    ck_assert_double_eq(at.epsilon, rdp.epsilon);
+    enum { MANY = 600, FEW = 50 };
+    struct psg_dp_event e[MANY], better[FEW], worse[FEW];
+    for (int i = 0; i < MANY; i++)
+        e[i] = (struct psg_dp_event){ 0.01, 2 * exp(-i * 0.001), 3 };
+    for (int i = 0; i < FEW; i++) {
+        better[i] = (struct psg_dp_event){ 0.01, e[12 * i].noise_multiplier, 36 };
+        worse[i] = (struct psg_dp_event){ 0.01, e[12 * i + 11].noise_multiplier, 36 };
+    }
+    struct psg_dp_epsilon at, below, above, rdp;
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_PRV, e, MANY, 1e-5, &at, NULL), 0);
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_PRV, better, FEW, 1e-5, &below, NULL), 0);
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_PRV, worse, FEW, 1e-5, &above, NULL), 0);
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_RDP, e, MANY, 1e-5, &rdp, NULL), 0);
+    ck_assert_int_eq(at.method, PSG_ACCOUNTANT_PRV);
+    ck_assert_double_ge(at.epsilon, below.lower);
+    ck_assert_double_le(at.epsilon, above.epsilon * 1.005);
+    ck_assert_double_lt(at.epsilon, rdp.epsilon);
+    ck_assert_double_lt(above.epsilon / below.epsilon, 1.03);
+}
+END_TEST
+
+/* Against the exact binomial tail, summed term by term */
+START_TEST(cutting_batches_costs_at_least_the_exact_tail)
+{
+    double delta, exact = 0, term = 1;
+    for (int k = 0; k < 1000; k++) { /* term = binom(1000, k) 0.05^k 0.95^(1000 - k) */
+        term = exp(lgamma(1001) - lgamma(k + 1) - lgamma(1001 - k) + k * log(0.05) +
+                   (1000 - k) * log(0.95));
+        exact += k >= 81 ? term : 0;
+    }
+    ck_assert_int_eq(psg_truncation_delta(1000, 0.05, 80, 10, 2, &delta, NULL), 0);
+    ck_assert_double_ge(delta, 10 * (1 + exp(2)) * exact);
+    ck_assert_double_le(delta, 30 * 10 * (1 + exp(2)) * exact);
+    ck_assert_int_eq(psg_truncation_delta(1000, 0.05, 1000, 10, 2, &delta, NULL), 0);
+    ck_assert(delta == 0);
+    ck_assert_int_eq(psg_truncation_delta(1000, 0.05, 40, 10, 0, &delta, NULL), 0);
+    ck_assert(delta == 1);
+    ck_assert_int_eq(psg_truncation_delta(1000, 0, 1, 10, 0, &delta, NULL), 0);
+    ck_assert(delta == 0);
+    ck_assert_int_eq(psg_truncation_delta(1000, 1, 999, 1, 900, &delta, NULL), 0);
+    ck_assert(delta == 1);
+    ck_assert_int_eq(psg_truncation_delta(1000, 0.5, 0, 1, 1, &delta, NULL), PSG_E_RANGE);
 }
 END_TEST
 
@@ -395,7 +431,8 @@ int main(void)
     tcase_add_test(tc, prv_extremes_answer_something_true);
     tcase_add_test(tc, prv_never_nan_never_above_rdp);
     tcase_add_test(tc, prv_step_by_step_stays_within_its_bounds);
-    tcase_add_test(tc, prv_many_different_events_fall_back);
+    tcase_add_test(tc, prv_many_different_events_are_rounded_to_worse_ones);
+    tcase_add_test(tc, cutting_batches_costs_at_least_the_exact_tail);
     suite_add_tcase(suite, tc);
     return suite_run(suite);
 }

@@ -51,8 +51,8 @@ struct psg_dp_epsilon {
     double lower, estimate;
     double order; /* the Renyi order that won (rdp), else 0 */
     /* What answered. With prv it is rdp where the numbers are too extreme for a grid
-     * (losses of thousands, more than 64 different events): still an upper bound, not a
-     * tight one */
+     * (losses of thousands): still an upper bound, not a tight one. More than 64 different
+     * events are first rounded to 48 worse ones: no lower bound is known then */
     enum psg_accountant_kind method;
 };
 

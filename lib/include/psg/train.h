@@ -51,6 +51,8 @@ struct psg_train_options {
     int64_t batch_size;           /* shuffled batches */
     int64_t max_batch_size;       /* Poisson: larger batches are cut to it; 0: none is. Costs
                                    * psg_truncation_delta() more */
+    int64_t max_records;          /* with max_batch_size: the bound on the number of records (or
+                                   * units) that this was computed for; 0: none was */
     struct psg_units units;
     double expected_batch_size;   /* E, in units where records come in units */
     bool sum_reduction;           /* the gradient is S, not S / E */

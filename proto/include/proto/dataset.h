@@ -142,6 +142,7 @@ void dataset_page_freep(struct dataset_page **p);
 const char *dataset_format_name(enum dataset_format format);
 const char *dataset_kind_name(enum dataset_kind kind);
 const char *dataset_dtype_name(enum dataset_dtype dtype);
+const char *dataset_unit_name(enum privacy_unit unit);
 const char *telemetry_policy_name(enum telemetry_policy policy);
 
 #endif

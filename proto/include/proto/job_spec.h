@@ -100,6 +100,22 @@ struct clipping_group {
     double max_grad_norm;
 };
 
+enum value_schedule_type {
+    VALUE_SCHEDULE_EXPONENTIAL = 1, /* times gamma after every period */
+    VALUE_SCHEDULE_STEP,            /* the same, with the period in steps */
+    VALUE_SCHEDULE_LIST             /* times values[k] in period k, the last one for ever */
+};
+
+/* of the noise multiplier and of the clip bounds; Opacus' ExponentialNoise, StepNoise and
+ * LambdaNoise, and those of its clipping */
+struct value_schedule {
+    enum value_schedule_type type;
+    double gamma;      /* exponential, step */
+    int64_t step_size; /* steps of a period; -1: an epoch's (step: required) */
+    size_t n_values;   /* list: factors above 0 */
+    const double *values;
+};
+
 struct privacy_spec {
     double noise_multiplier; /* exactly one of these two; the other is NAN */
     double target_epsilon;
@@ -118,7 +134,10 @@ struct privacy_spec {
     /* automatic */
     enum automatic_variant variant;     /* auto_s */
     double gamma;                       /* 0.01 */
-    bool poisson_sampling;              /* true */
+    struct value_schedule *noise_schedule;         /* NULL: constant */
+    struct value_schedule *max_grad_norm_schedule; /* NULL: constant; not with adaptive */
+    bool poisson_sampling;                         /* true */
+    int64_t max_batch_size; /* larger Poisson batches are cut to it; -1: none is */
     bool secure_noise;                  /* false */
     enum loss_reduction loss_reduction; /* mean: divide by the expected batch size */
     bool audit;

@@ -107,6 +107,87 @@ START_TEST(a_target_is_met_from_below)
 }
 END_TEST
 
+/* Epsilon is that of the whole history, by the accountant that was asked for; the ledger's one
+ * noise multiplier costs at least as much at every prefix. */
+START_TEST(schedules_are_accounted_as_they_run)
+{
+    static const char *const kinds[] = { "rdp", "gdp", "prv" };
+    static const struct {
+        const char *text;
+        double s[3];
+    } cases[] = {
+        { "{\"type\": \"exponential\", \"gamma\": 0.9}", { 2, 1.8, 1.62 } },
+        { "{\"type\": \"step\", \"gamma\": 1.5, \"step_size\": 20}", { 2, 3, 4.5 } },
+        { "{\"type\": \"list\", \"values\": [1, 0.5, 0.75]}", { 2, 1, 1.5 } },
+    };
+    char privacy[300];
+    snprintf(privacy, sizeof privacy,
+             "{\"noise_multiplier\": 2, \"max_grad_norm\": 1, \"accountant\": \"%s\","
+             " \"noise_schedule\": %s}",
+             kinds[_i % 3], cases[_i / 3].text);
+    struct plan *plan = good(&(struct parts){ .privacy = privacy }, false);
+    struct psg_dp_event event[3];
+    struct psg_dp_epsilon eps;
+    struct filter f;
+    struct filter_rdp cost, step;
+    double total[FILTER_K] = { 0 };
+    filter_init(&f, 8, 1e-5);
+    ck_assert_int_eq(filter_step(&f, plan->cost.sample_rate, plan->cost.noise_multiplier, &cost,
+                                 NULL),
+                     0);
+    for (int k = 0; k < 60; k++) {
+        double s = cases[_i / 3].s[k / 20];
+        event[k / 20] = (struct psg_dp_event){ 0.05, s, 20 };
+        ck_assert_double_eq_tol(psg_trainer_noise_multiplier(&plan->options, (uint64_t)k), s,
+                                1e-12);
+        ck_assert_int_eq(filter_step(&f, 0.05, s, &step, NULL), 0);
+        for (int j = 0; j < FILTER_K; j++) {
+            total[j] += (double)step.at[j];
+            ck_assert_double_ge((double)cost.at[j] * (k + 1), total[j] * (1 - 1e-9) - 60);
+        }
+    }
+    enum psg_accountant_kind kind = plan->accountant;
+    ck_assert_str_eq(psg_accountant_kind_name(kind), kinds[_i % 3]);
+    ck_assert_int_eq(psg_dp_epsilon(kind, event, 3, 1e-5, &eps, NULL), 0);
+    ck_assert_double_eq_tol(plan->epsilon, eps.epsilon, 1e-9);
+    plan_free(plan);
+}
+END_TEST
+
+START_TEST(a_target_is_met_with_a_schedule_too)
+{
+    struct plan *plan = good(
+        &(struct parts){ .privacy = "{\"target_epsilon\": 3, \"max_grad_norm\": 1,"
+                                    " \"noise_schedule\": {\"type\": \"exponential\","
+                                    " \"gamma\": 0.8}}" },
+        false);
+    ck_assert(plan->epsilon <= 3 && plan->epsilon > 2.99);
+    plan_free(plan);
+}
+END_TEST
+
+START_TEST(privacy_options_reach_the_trainer)
+{
+    struct plan *plan = good(
+        &(struct parts){ .privacy = "{\"noise_multiplier\": 2, \"clipping\": \"automatic\","
+                                    " \"gamma\": 0.2, \"max_grad_norm\": 1.5,"
+                                    " \"secure_noise\": true, \"max_batch_size\": 300,"
+                                    " \"max_grad_norm_schedule\": {\"type\": \"list\","
+                                    " \"step_size\": 7, \"values\": [1, 2]}}" },
+        false);
+    ck_assert(plan->options.secure_noise && plan->options.auto_gamma == 0.2);
+    ck_assert(plan->options.clipping == PSG_CLIP_AUTO_S && plan->options.max_batch_size == 300);
+    ck_assert(psg_schedule_value(&plan->options.max_grad_norm, 6) == 1.5);
+    ck_assert(psg_schedule_value(&plan->options.max_grad_norm, 7) == 3);
+    ck_assert(plan->options.max_records >= 1540);
+    struct plan *uncut = good(
+        &(struct parts){ .privacy = "{\"noise_multiplier\": 2, \"max_grad_norm\": 1}" }, false);
+    ck_assert(plan->epsilon > uncut->epsilon && plan->epsilon < uncut->epsilon * 1.0001);
+    plan_free(plan);
+    plan_free(uncut);
+}
+END_TEST
+
 START_TEST(layers_nest_and_share)
 {
     struct plan *plan = good(
@@ -164,6 +245,16 @@ START_TEST(errors_name_the_place)
         { { .privacy = "{\"noise_multiplier\": 2, \"clipping\": \"per_group\","
                        " \"groups\": [{\"params\": [\"1.weight\"], \"max_grad_norm\": 1}]}" },
           0, "/privacy/groups" },
+        { { .privacy = "{\"noise_multiplier\": 2, \"max_grad_norm\": 1, \"noise_schedule\":"
+                       " {\"type\": \"step\", \"step_size\": 1, \"gamma\": 0.999}}",
+            .train = "{\"batch_size\": 70, \"steps\": 600}" },
+          0, "/privacy/noise_schedule" },
+        { { .privacy = "{\"noise_multiplier\": 2, \"max_grad_norm\": 1, \"noise_schedule\":"
+                       " {\"type\": \"exponential\", \"step_size\": 1, \"gamma\": 0.1}}" },
+          0, "/privacy/noise_schedule" },
+        { { .privacy = "{\"noise_multiplier\": 2, \"max_grad_norm\": 1,"
+                       " \"max_batch_size\": 100}" },
+          0, "/privacy/max_batch_size" },
     };
     refused(&cases[_i].parts, cases[_i].is_public, cases[_i].pointer);
 }
@@ -232,7 +323,10 @@ int main(void)
     tcase_add_test(tc, shuffled_batches_are_not_amplified);
     tcase_add_test(tc, a_target_is_met_from_below);
     tcase_add_test(tc, layers_nest_and_share);
-    tcase_add_loop_test(tc, errors_name_the_place, 0, 17);
+    tcase_add_loop_test(tc, errors_name_the_place, 0, 20);
+    tcase_add_loop_test(tc, schedules_are_accounted_as_they_run, 0, 9);
+    tcase_add_test(tc, a_target_is_met_with_a_schedule_too);
+    tcase_add_test(tc, privacy_options_reach_the_trainer);
     tcase_add_test(tc, public_data_need_no_privacy);
     tcase_add_loop_test(tc, every_clipping_and_schedule_is_planned, 0, 4);
     tcase_add_test(tc, terminal_states_stay);

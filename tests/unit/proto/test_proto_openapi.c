@@ -261,6 +261,7 @@ START_TEST(requests_refuse_unknown_members)
 {
     static const char *const requests[] = {
         "JobSpec",          "Optimizer",     "LrSchedule",   "Privacy",
+        "ValueSchedule",
         "ClippingGroup",    "Telemetry",     "Train",        "Model",
         "DatasetColumn", "Definition",       "DefinitionParam", "DefinitionBuffer",
         "DatasetSpec",      "DatasetFiles",  "DatasetCsv",   "DatasetInputs",
