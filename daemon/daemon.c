@@ -19,6 +19,7 @@
 #include "http/server.h"
 #include "job/jobs.h"
 #include "psg/blas.h"
+#include "psg/plugin.h"
 #include "store/loop.h"
 #include "store/store.h"
 #include "stream/stream.h"
@@ -43,6 +44,7 @@ struct daemon {
     struct auth *auth;
     struct http_server *http;
     struct http_services services;
+    struct psg_registry *registry; /* of plugins */
     int state_dir, root_dir;
     enum phase phase;
     int exit_status;
@@ -55,12 +57,14 @@ static int cores_of(const struct config *config)
     return n < 1 ? 1 : (int)n;
 }
 
-static void jobs_settings(const struct config *config, struct jobs_config *settings)
+static void jobs_settings(const struct daemon *d, struct jobs_config *settings)
 {
+    const struct config *config = d->config;
     *settings = (struct jobs_config){ .cores = cores_of(config),
                                       .max_running = (int)config->max_running,
                                       .max_queued_per_owner = config->jobs_per_owner,
                                       .step_events_per_s = 5,
+                                      .registry = d->registry,
                                       .checkpoint_every_s =
                                           (double)config->checkpoint_every * 1e-3 };
 }
@@ -142,7 +146,7 @@ static void reload(struct daemon *d)
         return;
     }
     d->log->level = config_log_level(d->config);
-    jobs_settings(d->config, &settings);
+    jobs_settings(d, &settings);
     jobs_reconfigure(d->jobs, &settings);
     http_server_reconfigure(d->http);
     log_notice(d->log, "reloaded", LOG_TEXT("needs_restart", pending));
@@ -246,11 +250,33 @@ static int open_core(struct daemon *d, char *why)
         snprintf(why, WHY_MAX, "out of memory");
         return -1;
     }
-    jobs_settings(d->config, &settings);
+    jobs_settings(d, &settings);
     if (datasets_open(&d->datasets, d->store, &data, why, WHY_MAX) != 0)
         return -1;
     return jobs_open(&d->jobs, d->store, d->stream, d->datasets, d->state_dir, &settings, d->log,
                      why, WHY_MAX);
+}
+
+/* Every word of [Plugins] Load=. */
+static int open_plugins(struct daemon *d, char *why)
+{
+    char path[4096];
+    struct psg_error err;
+    if ((d->registry = psg_registry_new()) == NULL) {
+        snprintf(why, WHY_MAX, "out of memory");
+        return -1;
+    }
+    for (const char *at = d->config->plugins; *(at += strspn(at, " \t,")) != '\0';) {
+        size_t n = strcspn(at, " \t,");
+        snprintf(path, sizeof path, "%.*s", (int)n, at);
+        if (psg_plugin_load(d->registry, path, &err) < 0) {
+            snprintf(why, WHY_MAX, "[Plugins] Load=%.150s: %.300s", path, err.text);
+            return -1;
+        }
+        log_notice(d->log, "plugin_loaded", LOG_TEXT("path", path));
+        at += n;
+    }
+    return 0;
 }
 
 static int open_http(struct daemon *d, char *why)
@@ -297,6 +323,10 @@ static int start(struct daemon *d)
         complain(d, "blas", err.text); /* its results could not be relied on */
         return -1;
     }
+    if (open_plugins(d, why) != 0) {
+        complain(d, "plugin", why);
+        return -1;
+    }
     if (open_state(d, why) != 0 || open_core(d, why) != 0) {
         complain(d, "state", why);
         return -1;
@@ -329,6 +359,7 @@ static void release(struct daemon *d)
     d->auth = auth_close(d->auth);
     d->http = http_server_free(d->http);
     uv_loop_close(&d->loop);
+    d->registry = psg_registry_free(d->registry);
     if (d->root_dir >= 0)
         close(d->root_dir);
     if (d->state_dir >= 0)

@@ -236,7 +236,9 @@ static int make_plan(struct jobs *jobs, const struct job_spec *spec, enum store_
     }
     if (r)
         return r;
-    struct plan_limits limits = { jobs->config.cores, jobs->config.memory_bytes };
+    struct plan_limits limits = { .n_threads = jobs->config.cores,
+                                  .memory_bytes = jobs->config.memory_bytes,
+                                  .registry = jobs->config.registry };
     double delta = dataset->spec->budget ? dataset->spec->budget->delta : NAN;
     r = plan_make(spec, dataset->spec, delta, &limits, planp, p);
     if (r)

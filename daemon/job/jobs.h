@@ -38,6 +38,7 @@ struct jobs_config {
     uint64_t memory_bytes;         /* one plan's limit; 0: no limit */
     double step_events_per_s;      /* 0: every step */
     double checkpoint_every_s;     /* for jobs that do not say; 0: after every step */
+    const struct psg_registry *registry; /* of plugins, or NULL */
     int64_t idempotency_ms;        /* how long a key is remembered; 0: 24 hours */
 };
 

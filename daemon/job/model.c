@@ -32,11 +32,14 @@ struct builder {
     struct problem *p;
 };
 
-/* The op of this name: the model's own or libpsg's. *definep: number of the definition, or -1. */
+/* The op of this name: the model's own, libpsg's or a plugin's. *definep: number of the definition, or -1. */
 static const struct psg_op *find_op(const struct builder *b, const char *name, int *definep)
 {
     *definep = define_find(&b->spec->model, name);
-    return *definep >= 0 ? b->own[*definep] : psg_op_find(name);
+    if (*definep >= 0)
+        return b->own[*definep];
+    const struct psg_op *op = psg_op_find(name);
+    return op ? op : psg_registry_op(b->data->registry, name);
 }
 
 /* ---- attributes ---- */

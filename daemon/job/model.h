@@ -5,6 +5,7 @@
 #include "proto/dataset.h"
 #include "proto/job_spec.h"
 #include "psg/program.h"
+#include "psg/registry.h"
 
 /* What the dataset gives to the model. */
 struct model_data {
@@ -12,6 +13,7 @@ struct model_data {
     int64_t classes;       /* -1: real targets */
     size_t n_columns;      /* further inputs, by name */
     const struct dataset_column *columns;
+    const struct psg_registry *registry; /* layers of plugins, or NULL */
 };
 
 /* A checked program with the inputs "input", "target" and those further columns of the dataset that

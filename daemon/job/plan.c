@@ -327,7 +327,12 @@ static int plan_compile(const struct job_spec *spec, const struct plan_limits *l
     int64_t vectors = 8 * size * (int64_t)sizeof(psg_real);
     if (limits->memory_bytes && (uint64_t)vectors > limits->memory_bytes)
         return invalid(p, "/model", ITEM_DOES_NOT_FIT, "needs more memory than a job may have");
-    if (psg_plan_new(plan->program, &options, &plan->compiled, &err) < 0)
+    int r = psg_plan_new(plan->program, &options, &plan->compiled, &err);
+    if (r == PSG_E_INVALID) { /* a rule of a plugin; place is the parameter */
+        problem_invalid(p, "/model", ITEM_INVALID_VALUE, "%s: %s", err.place, err.text);
+        return ERROR_REFUSED;
+    }
+    if (r < 0)
         return error_from_psg(p, spec->grad_sample_mode == GRAD_SAMPLE_AUTO ? "/model"
                                                                             : "/grad_sample_mode",
                               &err);
@@ -356,13 +361,14 @@ int plan_make(const struct job_spec *spec, const struct dataset_spec *dataset, d
 {
     _cleanup_(plan_freep) struct plan *plan = calloc(1, sizeof *plan);
     struct model_data data = { data_input_type(dataset), dataset->classes, dataset->n_columns,
-                               dataset->columns };
+                               dataset->columns, limits->registry };
     if (!plan)
         return error_nomem(p);
     plan->is_private = spec->privacy != NULL;
     plan->options.plan.mode = (enum psg_mode)psg_mode_find(
         grad_sample_mode_name(spec->grad_sample_mode));
     plan->options.plan.n_threads = limits->n_threads;
+    plan->options.plan.registry = limits->registry;
     int r = check_scope(spec, dataset, p);
     if (r == 0)
         r = plan_sampling(spec, dataset, plan, p);

@@ -15,6 +15,7 @@
 struct plan_limits {
     int n_threads;
     uint64_t memory_bytes; /* 0: none */
+    const struct psg_registry *registry; /* of plugins, or NULL; outlives the plan */
 };
 
 struct plan {

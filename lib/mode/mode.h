@@ -158,6 +158,8 @@ int client_rules_bind(struct psg_plan *plan, struct psg_error *err);
 struct client *client_rules_free(struct client *c);
 /* Who brought the rules of this op, for messages. */
 const char *registry_origin(const struct psg_registry *registry, const struct psg_op *op);
+/* Takes over a dlopen() handle; closes it at once when out of memory. */
+int registry_keep(struct psg_registry *registry, void *handle, struct psg_error *err);
 /* The rules of a node: the client's if there is one, else the op's. */
 bool rule_has_grad(const struct psg_plan *plan, int node);
 bool rule_has_sum(const struct psg_plan *plan, int node);

@@ -1,4 +1,5 @@
 /* The list of samplers and ops that a client brought. */
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,8 @@ struct psg_registry {
     int n_samplers, n_ops;
     struct own_sampler **sampler; /* addresses stay when the list grows */
     struct own_op *op;
+    int n_handles; /* of plugins */
+    void **handle;
 };
 
 struct psg_registry *psg_registry_new(void)
@@ -46,6 +49,9 @@ struct psg_registry *psg_registry_free(struct psg_registry *registry)
         free(registry->op[i].origin);
     free(registry->sampler);
     free(registry->op);
+    for (int i = registry->n_handles - 1; i >= 0; i--)
+        dlclose(registry->handle[i]);
+    free(registry->handle);
     free(registry);
     return NULL;
 }
@@ -129,6 +135,18 @@ int psg_register_op(struct psg_registry *registry, const struct psg_op *op, cons
     if (!copy || !list)
         return psg_fail(err, PSG_E_NOMEM, op->name, "out of memory");
     list[registry->n_ops++] = (struct own_op){ op, steal(&copy) };
+    return 0;
+}
+
+int registry_keep(struct psg_registry *registry, void *handle, struct psg_error *err)
+{
+    void **list = reallocarray(registry->handle, (size_t)registry->n_handles + 1, sizeof *list);
+    if (!list) {
+        dlclose(handle);
+        return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
+    }
+    registry->handle = list;
+    list[registry->n_handles++] = handle;
     return 0;
 }
 
