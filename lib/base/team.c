@@ -1,5 +1,6 @@
 /* A run is a new number in `generation`; threads spin a little for it, then sleep on a condition
- * variable. The last thread to finish wakes the caller the same way. */
+ * variable. The last thread to finish wakes the caller the same way. A shared run is over when
+ * the caller is done: threads that have not come by then are turned away (`open`). */
 #include "psg/team.h"
 
 #include <pthread.h>
@@ -24,6 +25,7 @@ struct psg_team {
     pthread_cond_t start, done;
     atomic_uint generation; /* written under lock */
     atomic_int running;     /* threads that have not finished this run */
+    bool shared, open;      /* under lock: running counts those who came; they may still come */
     bool quit;
     psg_team_fn fn;
     void *arg;
@@ -36,20 +38,23 @@ static void spin_pause(void)
 #endif
 }
 
-/* Waits for a generation other than `seen`; returns it. */
-static unsigned wait_start(struct psg_team *team, unsigned seen)
+/* Waits for a generation other than *seen, which becomes it. False: this run is over. */
+static bool wait_start(struct psg_team *team, unsigned *seen)
 {
     for (int i = 0; i < SPIN_ROUNDS; i++) {
-        if (atomic_load_explicit(&team->generation, memory_order_acquire) != seen)
+        if (atomic_load_explicit(&team->generation, memory_order_acquire) != *seen)
             break;
         spin_pause();
     }
     pthread_mutex_lock(&team->lock);
-    while (atomic_load(&team->generation) == seen)
+    while (atomic_load(&team->generation) == *seen)
         pthread_cond_wait(&team->start, &team->lock);
-    unsigned now = atomic_load(&team->generation);
+    *seen = atomic_load(&team->generation);
+    bool comes = team->open;
+    if (comes && team->shared)
+        atomic_fetch_add(&team->running, 1);
     pthread_mutex_unlock(&team->lock);
-    return now;
+    return comes;
 }
 
 static void *member_main(void *arg)
@@ -58,9 +63,11 @@ static void *member_main(void *arg)
     struct psg_team *team = m->team;
     unsigned seen = 0;
     for (;;) {
-        seen = wait_start(team, seen);
+        bool comes = wait_start(team, &seen);
         if (team->quit)
             return NULL;
+        if (!comes)
+            continue;
         team->fn(team->arg, m->index, team->n_threads);
         if (atomic_fetch_sub(&team->running, 1) == 1) {
             pthread_mutex_lock(&team->lock);
@@ -73,6 +80,7 @@ static void *member_main(void *arg)
 static void announce(struct psg_team *team)
 {
     pthread_mutex_lock(&team->lock);
+    team->open = true;
     atomic_fetch_add(&team->generation, 1);
     pthread_cond_broadcast(&team->start);
     pthread_mutex_unlock(&team->lock);
@@ -134,18 +142,36 @@ int psg_team_size(const struct psg_team *team)
     return team->n_threads;
 }
 
-void psg_team_run(struct psg_team *team, psg_team_fn fn, void *arg)
+static void run(struct psg_team *team, psg_team_fn fn, void *arg, bool shared)
 {
     team->fn = fn;
     team->arg = arg;
-    atomic_store(&team->running, team->n_threads - 1);
+    team->shared = shared;
+    atomic_store(&team->running, shared ? 0 : team->n_threads - 1);
     if (team->n_threads > 1)
         announce(team);
     fn(arg, 0, team->n_threads);
+    if (team->n_threads == 1)
+        return;
+    if (shared) {
+        pthread_mutex_lock(&team->lock);
+        team->open = false;
+        pthread_mutex_unlock(&team->lock);
+    }
     for (int i = 0; i < SPIN_ROUNDS && atomic_load(&team->running) > 0; i++)
         spin_pause();
     pthread_mutex_lock(&team->lock);
     while (atomic_load(&team->running) > 0)
         pthread_cond_wait(&team->done, &team->lock);
     pthread_mutex_unlock(&team->lock);
+}
+
+void psg_team_run(struct psg_team *team, psg_team_fn fn, void *arg)
+{
+    run(team, fn, arg, false);
+}
+
+void psg_team_share(struct psg_team *team, psg_team_fn fn, void *arg)
+{
+    run(team, fn, arg, true);
 }

@@ -176,8 +176,6 @@ static int open_plan(struct psg_trainer *t, struct psg_error *err)
     int r = open_bounds(t, plan.group ? plan.n_groups : 1, err);
     if (r == 0)
         r = psg_plan_new(t->program, &plan, &t->plan, err);
-    if (r == 0)
-        r = psg_team_new(plan.n_threads > 0 ? plan.n_threads : 1, &t->team, err);
     t->options.group_norm = NULL; /* copied */
     t->options.plan.group = NULL;
     return r;
@@ -259,7 +257,6 @@ struct psg_trainer *psg_trainer_free(struct psg_trainer *t)
     psg_batch_free(&t->batch);
     psg_optimizer_free(t->optimizer);
     psg_plan_free(t->plan);
-    psg_team_free(t->team);
     free(t->column);
     free(t->bound);
     free(t->bound0);

@@ -1,6 +1,7 @@
 /* The noise of a step, its two telemetry numbers, and the update. */
 #include <float.h>
 #include <math.h>
+#include <stdatomic.h>
 
 #include "dp/trainer.h"
 
@@ -47,9 +48,12 @@ struct finish {
     struct psg_trainer *t;
     const struct trainer_noise *noise;
     double divide;
+    atomic_llong next; /* range that nobody has taken */
 };
 
-enum { RANGE = 16384 };
+/* A range stays in a core's cache while noise, division and update pass over it. Waking a
+ * thread is worth a few of them. */
+enum { RANGE = 16384, SHARED_RANGES = 3 };
 
 /* Adds noise to the part of one parameter that lies in [first, last). Addresses were checked
  * with the plan's sizes, so this cannot fail. */
@@ -69,30 +73,55 @@ static void add_noise(const struct finish *f, int i, int64_t first, int64_t last
                       f->noise->stddev, t->sum + from, NULL);
 }
 
+/* A float that is divided by a float in double and rounded has the bits of the float division. */
+static void divide_range(psg_real *x, int64_t n, double by)
+{
+    psg_real b = (psg_real)by;
+    if ((double)b < by || (double)b > by) {
+        for (int64_t k = 0; k < n; k++)
+            x[k] = (psg_real)((double)x[k] / by);
+        return;
+    }
+    for (int64_t k = 0; k < n; k++)
+        x[k] /= b;
+}
+
+static void finish_range(const struct finish *f, int64_t first, int64_t n)
+{
+    struct psg_trainer *t = f->t;
+    if (f->noise->on)
+        for (int i = 0; i < psg_program_n_params(t->program); i++)
+            add_noise(f, i, first, first + n);
+    divide_range(t->sum + first, n, f->divide);
+    psg_optimizer_update(t->optimizer, first, n, t->sum + first, t->params + first);
+}
+
 static void finish_ranges(void *arg, int thread, int n_threads)
 {
-    const struct finish *f = arg;
-    struct psg_trainer *t = f->t;
-    for (int64_t first = (int64_t)thread * RANGE; first < t->n_trainable;
-         first += (int64_t)n_threads * RANGE) {
-        int64_t last = first + RANGE < t->n_trainable ? first + RANGE : t->n_trainable;
-        if (f->noise->on)
-            for (int i = 0; i < psg_program_n_params(t->program); i++)
-                add_noise(f, i, first, last);
-        for (int64_t k = first; k < last; k++)
-            t->sum[k] = (psg_real)((double)t->sum[k] / f->divide);
-        psg_optimizer_update(t->optimizer, first, last - first, t->sum + first,
-                             t->params + first);
+    (void)thread;
+    (void)n_threads;
+    struct finish *f = arg;
+    int64_t n = f->t->n_trainable;
+    for (;;) {
+        int64_t first = atomic_fetch_add(&f->next, 1) * RANGE;
+        if (first >= n)
+            return;
+        finish_range(f, first, n - first < RANGE ? n - first : RANGE);
     }
 }
 
 void trainer_finish(struct psg_trainer *t, const struct trainer_noise *noise)
 {
     const struct psg_train_options *o = &t->options;
-    struct finish f = { t, noise, o->sum_reduction ? 1 : o->expected_batch_size };
+    struct finish f = { .t = t,
+                        .noise = noise,
+                        .divide = o->sum_reduction ? 1 : o->expected_batch_size };
     psg_optimizer_begin(t->optimizer, psg_schedule_value(&o->lr, t->step),
                         pow(noise->stddev / f.divide, 2));
-    psg_team_run(t->team, finish_ranges, &f);
+    if (t->n_trainable < SHARED_RANGES * RANGE)
+        finish_ranges(&f, 0, 1);
+    else
+        psg_team_share(psg_plan_team(t->plan), finish_ranges, &f);
 }
 
 int trainer_telemetry(const struct psg_trainer *t, double s, struct psg_step_report *r,

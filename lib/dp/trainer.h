@@ -8,7 +8,6 @@ struct psg_trainer {
     const struct psg_program *program;
     struct psg_train_options options;
     struct psg_plan *plan;
-    struct psg_team *team;
     struct psg_optimizer *optimizer;
     struct psg_key key;
     struct psg_poisson poisson;

@@ -81,6 +81,7 @@ struct psg_plan {
     void *mode_state;
     psg_real *lane_sum; /* [n_lanes, P] */
     struct psg_team *team;
+    double sample_ns[4]; /* one thread's time, by kind of work; 0: not known. Not in the bits */
     struct worker *workers; /* [n_threads] */
     size_t bytes;
 };

@@ -252,6 +252,11 @@ void psg_plan_info(const struct psg_plan *plan, struct psg_plan_info *info)
                                     .bytes = plan->bytes };
 }
 
+struct psg_team *psg_plan_team(struct psg_plan *plan)
+{
+    return plan->team;
+}
+
 const char *psg_plan_route(const struct psg_plan *plan, int node)
 {
     if (node < 0 || node >= plan->program->n_nodes)

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include "mode/mode.h"
 
@@ -20,12 +21,12 @@ struct work {
     const struct psg_records *batch;
     const psg_real *params;
     enum what what;
-    int64_t n_tiles;
+    int64_t tile, n_tiles; /* samples in a tile, at most the plan's */
     int n_lanes; /* lanes with at least one tile */
     const struct psg_grad_out *grads;
     const struct psg_sum_options *options;
     struct psg_sum_stats *lane_stats; /* [n_lanes] */
-    atomic_int next_lane;
+    atomic_int next_lane, n_came; /* threads that took part */
     atomic_bool failed;
     pthread_mutex_t lock;
     int64_t failed_tile; /* the first tile that failed decides the error */
@@ -112,8 +113,8 @@ static void run_tile(struct work *work, struct worker *w, int64_t tile, psg_real
                      struct psg_sum_stats *stats)
 {
     struct psg_plan *plan = work->plan;
-    int64_t first = tile * plan->tile;
-    int64_t n = work->batch->n - first < plan->tile ? work->batch->n - first : plan->tile;
+    int64_t first = tile * work->tile;
+    int64_t n = work->batch->n - first < work->tile ? work->batch->n - first : work->tile;
     struct psg_error err;
     if (load_tile(w, work->batch, first, n, &err)) {
         work_fail(work, tile, &err);
@@ -154,6 +155,7 @@ static void run_lanes(void *arg, int thread, int n_threads)
     struct psg_plan *plan = work->plan;
     struct worker *w = &plan->workers[thread];
     int64_t size = plan->program->trainable_size;
+    atomic_fetch_add(&work->n_came, 1);
     worker_set_params(w, work->params);
     for (;;) {
         int lane = atomic_fetch_add(&work->next_lane, 1);
@@ -196,6 +198,44 @@ static void add_stats(const struct work *work, struct psg_sum_stats *stats)
     }
 }
 
+static double now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+/* Runs the lanes on as many threads as they are worth: waking one costs about as much as SHARE_NS
+ * of work. The time of a sample falls at once and rises slowly, because what disturbs a
+ * measurement only lengthens it. Who runs a lane is not in the result's bits. */
+static void share_lanes(struct work *work)
+{
+    static const double SHARE_NS = 120e3;
+    struct psg_plan *plan = work->plan;
+    double *sample_ns = &plan->sample_ns[work->what], n = (double)work->batch->n;
+    double start = now_ns();
+    if (work->n_lanes > 1 && !(*sample_ns > 0 && *sample_ns * n < SHARE_NS))
+        psg_team_share(plan->team, run_lanes, work);
+    else
+        run_lanes(work, 0, 1);
+    double took = (now_ns() - start) * atomic_load(&work->n_came) / n;
+    bool falls = !(*sample_ns > 0) || took < *sample_ns;
+    *sample_ns += (took - *sample_ns) * (falls ? 1 : 1.0 / 16);
+}
+
+/* Tiles of equal size, an even number of them while there are few, so that two or four threads
+ * have the same to do. */
+static void cut(struct work *work)
+{
+    const struct psg_plan *plan = work->plan;
+    int64_t n = work->batch->n, k = (n + plan->tile - 1) / plan->tile;
+    if (k > 1 && k < plan->n_lanes)
+        k += k % 2;
+    work->tile = k > 0 ? (n + k - 1) / k : 1;
+    work->n_tiles = (n + work->tile - 1) / work->tile;
+    work->n_lanes = work->n_tiles < plan->n_lanes ? (int)work->n_tiles : plan->n_lanes;
+}
+
 static int work_run(struct work *work, struct psg_error *err)
 {
     struct psg_plan *plan = work->plan;
@@ -211,13 +251,10 @@ static int work_run(struct work *work, struct psg_error *err)
         if (work->batch->step > PSG_RNG_MAX_STEP)
             return psg_fail(err, PSG_E_RANGE, NULL, "the step number is too large");
     }
-    work->n_tiles = (work->batch->n + plan->tile - 1) / plan->tile;
-    work->n_lanes = work->n_tiles < plan->n_lanes ? (int)work->n_tiles : plan->n_lanes;
+    cut(work);
     pthread_mutex_init(&work->lock, NULL);
-    if (work->n_lanes == 1)
-        run_lanes(work, 0, 1);
-    else if (work->n_lanes > 1)
-        psg_team_run(plan->team, run_lanes, work);
+    if (work->n_lanes > 0)
+        share_lanes(work);
     pthread_mutex_destroy(&work->lock);
     if (!atomic_load(&work->failed))
         return 0;

@@ -59,6 +59,8 @@ struct psg_plan_info {
     size_t bytes; /* everything that the plan allocated; no call allocates more */
 };
 PSG_API void psg_plan_info(const struct psg_plan *plan, struct psg_plan_info *info);
+/* The threads that run its tiles; between calls of the plan they may do other work. */
+PSG_API struct psg_team *psg_plan_team(struct psg_plan *plan);
 /* Route of each node in this plan ("grad_sample", "norm_sample", "derived", ...). */
 PSG_API const char *psg_plan_route(const struct psg_plan *plan, int node);
 

@@ -20,6 +20,10 @@ PSG_API int psg_team_size(const struct psg_team *team);
  * caller; returns when all calls have. One run at a time. */
 typedef void (*psg_team_fn)(void *arg, int thread, int n_threads);
 PSG_API void psg_team_run(struct psg_team *team, psg_team_fn fn, void *arg);
+/* Calls fn at most once for each thread: on the caller, and on the threads that come before the
+ * caller's own call returns. For work that whoever runs takes piece by piece, until there is
+ * none: a thread that wakes late holds nobody up. */
+PSG_API void psg_team_share(struct psg_team *team, psg_team_fn fn, void *arg);
 
 #ifdef __cplusplus
 }
