@@ -38,6 +38,7 @@ static void active_free(struct active *a)
         return;
     if (a->run_spec.dir > 0)
         close(a->run_spec.dir);
+    jobs_forget_events(a);
     plan_free(a->plan);
     job_spec_free(a->spec);
     dataset_record_clear(&a->dataset);
@@ -80,8 +81,7 @@ static void lease_committed(void *arg, int r)
     run_grant(a->run, r == 0 ? RUN_LEASE_GRANTED : RUN_LEASE_LATER);
 }
 
-/* New steps are progress: what failed before did not fail because of this job. */
-static int clear_failures(struct active *a, struct problem *p)
+int jobs_clear_failures(struct active *a, struct problem *p)
 {
     if (a->row.failures == 0)
         return 0;
@@ -99,7 +99,7 @@ static int take_lease(struct active *a, int64_t from, int64_t to, struct problem
         return r;
     r = ledger_lease(a->jobs->store, a->row.id, a->row.attempt, from, to, p);
     if (r == 0 && to > a->run_spec.leased)
-        r = clear_failures(a, p);
+        r = jobs_clear_failures(a, p);
     return store_end(a->jobs->store, r, p);
 }
 
@@ -137,23 +137,21 @@ static void keep_artifact(struct active *a, const struct event_artifact *artifac
     a->n_artifacts = i == a->n_artifacts ? i + 1 : a->n_artifacts;
 }
 
-static void on_event(void *arg, struct event *event)
+static void on_event(void *arg, struct run_event *told)
 {
     struct active *a = arg;
-    struct problem p;
+    const struct event *event = &told->event;
     if (event->type == EVENT_ARTIFACT) {
         keep_artifact(a, &event->artifact); /* told together with the end */
+        run_event_done(a->run, told);
         return;
     }
     if (event->type == EVENT_STEP) {
         a->jobs->n_steps++;
         a->last_step_ns = a->jobs->env->monotonic_ns(a->jobs->env);
     }
-    int r = stream_append(a->jobs->stream, a->row.id, event, &p);
-    if (r == 0 && event->type == EVENT_CHECKPOINT)
-        r = clear_failures(a, &p); /* a crash from here on goes on from a later step */
-    if (r < 0)
-        jobs_fail(a->jobs, r); /* refused: no room on the disk; the event is lost, no number is */
+    jobs_hold_event(a, told);
+    jobs_tell_events(a);
 }
 
 static void on_end(void *arg, const struct run_result *result)
@@ -403,6 +401,8 @@ static void on_timer(uv_timer_t *timer)
         next = a->next;
         if (a->ended)
             jobs_try_end(a);
+        else
+            jobs_tell_events(a);
     }
     jobs_schedule(jobs);
 }
@@ -419,6 +419,7 @@ void jobs_abort_all(struct jobs *jobs)
         struct active *a = jobs->active;
         if (a->run)
             run_abort(a->run);
+        a->run = NULL;
         jobs_remove_active(a);
     }
 }

@@ -123,6 +123,8 @@ void jobs_try_end(struct active *a)
 {
     struct problem p;
     problem_init(&p);
+    if (!jobs_tell_events(a))
+        return;
     int r = reload(a, &p);
     if (r == 0)
         r = store_begin(a->jobs->store, &p);

@@ -29,6 +29,9 @@ struct active {
     bool charged;    /* the ledger has an account for it */
     enum run_stop stop;
     int64_t asked_to; /* end of the lease that is being committed */
+    /* events that are not durable yet, oldest first; from next_event on not in the open batch */
+    struct run_event *first_event, *last_event, *next_event;
+    bool telling; /* events_committed() waits for the open batch */
     struct artifact_info artifact[8];
     char artifact_name[8][64];
     int n_artifacts;
@@ -85,6 +88,16 @@ void jobs_fail(struct jobs *jobs, int r);
 void jobs_retry_later(struct jobs *jobs);
 void jobs_remove_active(struct active *a); /* frees it */
 void jobs_abort_all(struct jobs *jobs);
+/* New steps are progress: what failed before did not fail because of this job. */
+int jobs_clear_failures(struct active *a, struct problem *p);
+
+/* ---- tell.c ---- */
+/* Takes the event, to be told after those it already holds. */
+void jobs_hold_event(struct active *a, struct run_event *event);
+/* Appends to the log, in order, what the open batch does not have. true: it has all. false: no
+ * room, tried again later; or a fatal error, told. */
+bool jobs_tell_events(struct active *a);
+void jobs_forget_events(struct active *a);
 
 /* ---- end.c ---- */
 /* Writes down how an attempt has ended; tried again later when there is no room for it. */

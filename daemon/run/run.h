@@ -74,11 +74,21 @@ struct run_result attempt_run(const struct run_spec *spec, struct run_port *port
 
 /* ---- executors ---- */
 
+enum { RUN_TEXT_SIZE = 160 };
+
+/* An event on its way to the log. Its texts lie in `text`, cut to its size. */
+struct run_event {
+    struct run_event *next; /* for whoever holds it */
+    struct event event;
+    char text[2][RUN_TEXT_SIZE];
+};
+
 /* Called on the loop thread. */
 struct run_hooks {
     /* Answer with run_grant(), now or later. */
     void (*lease)(void *arg, int64_t from, int64_t to);
-    void (*event)(void *arg, struct event *event);
+    /* The event belongs to the owner until run_event_done(). */
+    void (*event)(void *arg, struct run_event *event);
     /* The last call; the run is freed after it returns. */
     void (*end)(void *arg, const struct run_result *result);
 };
@@ -97,6 +107,9 @@ void run_thread_free(struct run_executor *executor);
 int run_start(struct run_executor *executor, const struct run_spec *spec,
               const struct run_hooks *hooks, void *arg, struct run **runp);
 void run_grant(struct run *run, enum run_lease answer);
+/* The event is durable, or nobody will ask for it; frees it. A worker waits while many are not
+ * done. run: NULL after its end was told. */
+void run_event_done(struct run *run, struct run_event *event);
 /* Asks it to stop between steps. */
 void run_stop(struct run *run, enum run_stop how);
 /* For a process that ends after a fatal error: refuses every lease, waits for the worker and

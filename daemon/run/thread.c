@@ -8,18 +8,17 @@
 #include "base/cleanup.h"
 #include "run/run.h"
 
-enum { EVENTS_WAITING_MAX = 64, TEXT_MAX = 160, NOMEM_MS = 100 };
+enum { EVENTS_WAITING_MAX = 64, NOMEM_MS = 100 };
 
 enum message_kind { MESSAGE_LEASE, MESSAGE_EVENT, MESSAGE_END };
 
-/* From a worker to the loop. Events borrow their texts: here they are copied. */
+/* From a worker to the loop. */
 struct message {
     struct message *next;
     struct run *run;
     enum message_kind kind;
     int64_t from, to;
-    struct event event;
-    char text[2][TEXT_MAX];
+    struct run_event *event;
     struct run_result result;
 };
 
@@ -41,7 +40,7 @@ struct run {
     bool answered, aborted;
     enum run_lease answer;
     enum run_stop stop;
-    int events_waiting; /* that the loop has not taken yet */
+    int events_waiting; /* that are not done */
     struct message end; /* its room is there whatever happens to memory */
     struct message lease;
 };
@@ -72,25 +71,27 @@ static enum run_lease port_lease(struct run_port *port, int64_t from, int64_t to
     return answer;
 }
 
-static void keep(const char **text, char room[TEXT_MAX])
+static void keep(const char **text, char room[RUN_TEXT_SIZE])
 {
     if (!*text)
         return;
-    size_t n = strnlen(*text, TEXT_MAX - 1);
+    size_t n = strnlen(*text, RUN_TEXT_SIZE - 1);
     memcpy(room, *text, n);
     room[n] = '\0';
     *text = room;
 }
 
-static void keep_texts(struct message *m)
+/* Events borrow their texts: here they are copied. */
+static void copy_event(struct run_event *to, const struct event *from)
 {
-    switch (m->event.type) {
-    case EVENT_EVAL: keep(&m->event.eval.split, m->text[0]); break;
-    case EVENT_CHECKPOINT: keep(&m->event.checkpoint.sha256, m->text[0]); break;
-    case EVENT_WARNING: keep(&m->event.warning.message, m->text[0]); break;
+    to->event = *from;
+    switch (from->type) {
+    case EVENT_EVAL: keep(&to->event.eval.split, to->text[0]); break;
+    case EVENT_CHECKPOINT: keep(&to->event.checkpoint.sha256, to->text[0]); break;
+    case EVENT_WARNING: keep(&to->event.warning.message, to->text[0]); break;
     case EVENT_ARTIFACT:
-        keep(&m->event.artifact.name, m->text[0]);
-        keep(&m->event.artifact.sha256, m->text[1]);
+        keep(&to->event.artifact.name, to->text[0]);
+        keep(&to->event.artifact.sha256, to->text[1]);
         break;
     default: break;
     }
@@ -106,11 +107,27 @@ static struct timespec deadline(int64_t ms)
     return until;
 }
 
+static struct message *message_free(struct message *m)
+{
+    if (m)
+        free(m->event);
+    free(m);
+    return NULL;
+}
+
+static struct message *message_new(void)
+{
+    struct message *m = calloc(1, sizeof *m);
+    if (m)
+        m->event = calloc(1, sizeof *m->event);
+    return m && m->event ? m : message_free(m);
+}
+
 /* A message for an event; waits for memory. NULL: the run is being aborted. With the lock. */
-static struct message *message_new(struct run *run)
+static struct message *message_wait(struct run *run)
 {
     struct message *m;
-    while (!(m = calloc(1, sizeof *m)) && !run->aborted) {
+    while (!(m = message_new()) && !run->aborted) {
         struct timespec until = deadline(NOMEM_MS);
         pthread_cond_timedwait(&run->cond, &run->executor->lock, &until);
     }
@@ -123,17 +140,14 @@ static void port_event(struct run_port *port, const struct event *event)
 {
     struct run *run = (struct run *)port;
     pthread_mutex_lock(&run->executor->lock);
-    struct message *m = message_new(run);
+    struct message *m = message_wait(run);
     while (run->events_waiting >= EVENTS_WAITING_MAX && !run->aborted)
         pthread_cond_wait(&run->cond, &run->executor->lock);
-    if (run->aborted) {
-        free(m);
-        m = NULL;
-    }
+    if (run->aborted)
+        m = message_free(m);
     if (m) {
         m->kind = MESSAGE_EVENT;
-        m->event = *event;
-        keep_texts(m);
+        copy_event(m->event, event);
         run->events_waiting++;
         push(run, m);
         uv_async_send(&run->executor->async);
@@ -181,8 +195,8 @@ static void deliver(struct message *m)
     switch (m->kind) {
     case MESSAGE_LEASE: run->hooks.lease(run->arg, m->from, m->to); return;
     case MESSAGE_EVENT:
-        run->hooks.event(run->arg, &m->event);
-        free(m);
+        run->hooks.event(run->arg, steal(&m->event));
+        message_free(m);
         return;
     case MESSAGE_END:
         pthread_join(run->thread, NULL);
@@ -199,9 +213,6 @@ static void receive(uv_async_t *async)
     pthread_mutex_lock(&ex->lock);
     struct message *m = steal(&ex->first);
     ex->last = &ex->first;
-    for (struct message *i = m; i; i = i->next)
-        if (i->kind == MESSAGE_EVENT && i->run->events_waiting-- == EVENTS_WAITING_MAX)
-            pthread_cond_broadcast(&i->run->cond);
     pthread_mutex_unlock(&ex->lock);
     while (m) {
         struct message *next = m->next;
@@ -284,6 +295,17 @@ void run_grant(struct run *run, enum run_lease answer)
     pthread_mutex_unlock(&run->executor->lock);
 }
 
+void run_event_done(struct run *run, struct run_event *event)
+{
+    free(event);
+    if (!run)
+        return;
+    pthread_mutex_lock(&run->executor->lock);
+    if (run->events_waiting-- == EVENTS_WAITING_MAX)
+        pthread_cond_broadcast(&run->cond);
+    pthread_mutex_unlock(&run->executor->lock);
+}
+
 void run_stop(struct run *run, enum run_stop how)
 {
     pthread_mutex_lock(&run->executor->lock);
@@ -304,7 +326,7 @@ static void forget_messages(struct run *run)
         }
         *at = m->next;
         if (m->kind == MESSAGE_EVENT)
-            free(m);
+            message_free(m);
     }
     ex->last = &ex->first;
     while (*ex->last)

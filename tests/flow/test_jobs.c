@@ -441,6 +441,34 @@ START_TEST(a_full_disk_for_files_ends_the_job_with_that_reason)
 }
 END_TEST
 
+/* The worker is ahead of the log while the log cannot grow; then all is there, once, in order. */
+START_TEST(a_full_disk_under_the_log_loses_no_event)
+{
+    fresh(1);
+    fault_database_only(true);
+    submit(spec);
+    ck_assert(world_run_steps(&w, id, 3));
+    int64_t steps = world_steps(&w, id);
+    fault_arm(FAULT_FULL, 1, 1);
+    while (fault_count() < 2 && !w.fatal) /* refused, and refused again */
+        uv_run(&w.loop, UV_RUN_ONCE);
+    ck_assert_int_eq(world_steps(&w, id), steps);
+    fault_arm(FAULT_NONE, 0, 0);
+    ck_assert(world_run(&w, id));
+    ck_assert_int_eq(world_status(&w, id), JOB_STATUS_SUCCEEDED);
+    /* as in a_job_runs_to_its_artifacts */
+    ck_assert_int_eq(world_check_events(&w, id), 2 + 12 + 3 + 11 + 4 + 2);
+    for (int step = 1; step <= 12; step++) {
+        char part[64];
+        snprintf(part, sizeof part, "\"step\":%d,\"of\":12", step);
+        ck_assert_int_eq(world_count_events(&w, id, part), 1);
+    }
+    verify();
+    fault_database_only(false);
+    world_close(&w);
+}
+END_TEST
+
 /* ---- left over ---- */
 
 static void plant(const char *folder, const char *name)
@@ -556,6 +584,7 @@ int main(void)
     tcase_add_test(tc, a_failing_file_costs_an_attempt_at_most);
     tcase_add_test(tc, a_job_without_a_folder_costs_nothing);
     tcase_add_test(tc, a_full_disk_for_files_ends_the_job_with_that_reason);
+    tcase_add_test(tc, a_full_disk_under_the_log_loses_no_event);
     tcase_add_test(tc, what_a_crash_has_left_is_swept_at_the_next_start);
     tcase_add_test(tc, a_slow_log_loses_no_step);
     tcase_add_test(tc, a_private_test_split_is_not_looked_at);

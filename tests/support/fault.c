@@ -29,7 +29,8 @@ static struct {
     enum fault_mode mode;
     uint64_t n, count, random, asked;
     int64_t clock_ms;
-    bool files_only; /* SQLite's operations do not count */
+    bool files_only;    /* SQLite's operations do not count */
+    bool database_only; /* only SQLite's do */
     struct fault_file *files[FAULT_FILES];
     bool unsynced[FAULT_FDS];
     struct env env;
@@ -66,6 +67,11 @@ bool fault_hit(void)
 void fault_files_only(bool yes)
 {
     fault.files_only = yes;
+}
+
+void fault_database_only(bool yes)
+{
+    fault.database_only = yes;
 }
 
 void fault_clock(int64_t add_ms)
@@ -134,6 +140,11 @@ static bool env_tick(bool is_write)
                          (fault.mode == FAULT_FULL && is_write));
     pthread_mutex_unlock(&fault.lock);
     return fails;
+}
+
+static bool env_fails(bool is_write)
+{
+    return !fault.database_only && env_tick(is_write);
 }
 
 /* ---- SQLite's file layer ---- */
@@ -354,7 +365,7 @@ static ssize_t fault_write(const struct env *env, int fd, const void *buf, size_
     (void)env;
     if (fd < FAULT_FDS)
         fault.unsynced[fd] = true;
-    if (env_tick(true))
+    if (env_fails(true))
         return fault.mode == FAULT_FULL ? -ENOSPC : -EIO;
     return env_system()->write(env_system(), fd, buf, n);
 }
@@ -362,7 +373,7 @@ static ssize_t fault_write(const struct env *env, int fd, const void *buf, size_
 static int fault_fsync(const struct env *env, int fd)
 {
     (void)env;
-    if (env_tick(false))
+    if (env_fails(false))
         return -EIO;
     if (fd < FAULT_FDS)
         fault.unsynced[fd] = false;
@@ -372,13 +383,13 @@ static int fault_fsync(const struct env *env, int fd)
 static int fault_rename(const struct env *env, int dir, const char *from, const char *to)
 {
     (void)env;
-    return env_tick(false) ? -EIO : env_system()->rename(env_system(), dir, from, to);
+    return env_fails(false) ? -EIO : env_system()->rename(env_system(), dir, from, to);
 }
 
 static int fault_unlink(const struct env *env, int dir, const char *name)
 {
     (void)env;
-    return env_tick(false) ? -EIO : env_system()->unlink(env_system(), dir, name);
+    return env_fails(false) ? -EIO : env_system()->unlink(env_system(), dir, name);
 }
 
 const struct env *fault_env(void)

@@ -31,8 +31,10 @@ void fault_arm(enum fault_mode mode, uint64_t n, uint64_t seed);
 uint64_t fault_count(void); /* operations since fault_arm() */
 bool fault_hit(void);       /* the n-th was reached */
 
-/* From now on only the environment's operations count and fail, not SQLite's. */
+/* From now on only the environment's operations count and fail, not SQLite's; or the other way
+ * round. */
 void fault_files_only(bool yes);
+void fault_database_only(bool yes);
 
 void fault_clock(int64_t add_ms);
 
