@@ -11,10 +11,11 @@
 
 static const char *const format_names[] = { "", "idx", "npy", "csv", "embedded", NULL };
 static const char *const kind_names[] = { "", "image", "features", "tokens", NULL };
-static const char *const column_kind_names[] = { "", "features", "tokens", "lengths", NULL };
+static const char *const column_kind_names[] = { "", "features", "tokens", "lengths", "user",
+                                                 NULL };
 static const char *const dtype_names[] = { "", "f32", "f64", "u8", "i32", "i64", NULL };
 static const char *const telemetry_names[] = { "", "private", "raw", "none", NULL };
-static const char *const unit_names[] = { "", "record", NULL };
+const char *const unit_names[] = { "", "record", "user", NULL };
 static const char *const split_names[] = { "", "private", "public", NULL };
 
 #define PATH .kind = PROTO_STRING, .min = 1, .max = 1024
@@ -134,6 +135,15 @@ static void column_check(struct proto_decoder *d, void *message)
                           "must be a relative path without '.' and '..'");
     if (c->kind == DATASET_COLUMN_LENGTHS && c->n_shape)
         proto_fail_member(d, "shape", ITEM_NOT_APPLICABLE, "a length is one number");
+    if (c->kind != DATASET_COLUMN_USER)
+        return;
+    if (c->n_shape)
+        proto_fail_member(d, "shape", ITEM_NOT_APPLICABLE, "a user's id is one number");
+    if (c->n_columns > 1)
+        proto_fail_member(d, "columns", ITEM_TOO_MANY, "a user's id is one number");
+    if (c->test)
+        proto_fail_member(d, "test", ITEM_NOT_APPLICABLE,
+                          "only training records are counted by user");
 }
 
 static const struct proto_message column_message = { .name = "DatasetColumn",
@@ -202,6 +212,30 @@ static bool both_or_none(const char *a, const char *b)
     return (a == NULL) == (b == NULL);
 }
 
+size_t dataset_user_column(size_t n_columns, const struct dataset_column *columns)
+{
+    size_t i = 0;
+    while (i < n_columns && columns[i].kind != DATASET_COLUMN_USER)
+        i++;
+    return i;
+}
+
+static void check_user(struct proto_decoder *d, const struct dataset_spec *s)
+{
+    size_t user = dataset_user_column(s->n_columns, s->columns);
+    if (s->unit == PRIVACY_UNIT_USER && user == s->n_columns)
+        proto_fail_member(d, "columns", ITEM_MISSING_MEMBER,
+                          "unit user needs a column of kind user");
+    path_push_name(&d->path, "columns");
+    for (size_t i = user + 1; i < s->n_columns; i++)
+        if (s->columns[i].kind == DATASET_COLUMN_USER) {
+            path_push_index(&d->path, i);
+            proto_fail_member(d, "kind", ITEM_TOO_MANY, "one column only says whose a record is");
+            path_pop(&d->path);
+        }
+    path_pop(&d->path);
+}
+
 static void check_columns(struct proto_decoder *d, const struct dataset_spec *s)
 {
     bool csv = s->format == DATASET_CSV, test = s->files.test_inputs != NULL;
@@ -220,7 +254,7 @@ static void check_columns(struct proto_decoder *d, const struct dataset_spec *s)
             proto_fail_member(d, "columns", ITEM_NOT_APPLICABLE, "belongs to format csv");
         if (!csv && !c->train)
             proto_fail_member(d, "train", ITEM_MISSING_MEMBER, "is missing");
-        if (!csv && test != (c->test != NULL))
+        if (!csv && c->kind != DATASET_COLUMN_USER && test != (c->test != NULL))
             proto_fail_member(d, "test", test ? ITEM_MISSING_MEMBER : ITEM_NOT_APPLICABLE,
                               "is there when test_inputs is");
         path_pop(&d->path);
@@ -248,6 +282,7 @@ static void spec_check(struct proto_decoder *d, void *message)
                    "needs both of test_inputs and test_labels, or none");
     path_pop(&d->path);
     check_columns(d, s);
+    check_user(d, s);
     if (!s->budget && !s->is_public)
         proto_fail_member(d, "budget", ITEM_MISSING_MEMBER,
                           "is needed unless the data is public");

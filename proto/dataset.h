@@ -7,4 +7,6 @@ extern const struct proto_message dataset_spec_message;
 extern const struct proto_message dataset_view_message;
 extern const struct proto_message dataset_page_message;
 
+extern const char *const unit_names[];
+
 #endif

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "dataset.h"
 #include "event.h"
 #include "job.h"
 #include "job_spec.h"
@@ -43,6 +44,7 @@ static const struct proto_field plan_fields[] = {
     { PROTO_AT(plan_view, steps), .kind = PROTO_INT, .flags = PROTO_REQUIRED },
     { PROTO_AT(plan_view, sample_rate), .kind = PROTO_REAL },
     { PROTO_AT(plan_view, expected_batch_size), .kind = PROTO_REAL },
+    { PROTO_AT(plan_view, unit), .kind = PROTO_ENUM, .names = unit_names },
     { PROTO_AT(plan_view, noise_multiplier), .kind = PROTO_REAL, .flags = PROTO_NULLABLE },
     { PROTO_AT(plan_view, epsilon), .kind = PROTO_REAL, .flags = PROTO_NULLABLE },
     { PROTO_AT(plan_view, delta), .kind = PROTO_REAL, .flags = PROTO_NULLABLE },

@@ -1,6 +1,7 @@
 /* "privacy" of a job spec */
 #include <string.h>
 
+#include "dataset.h"
 #include "job_spec.h"
 
 #define T(kind)    (1u << CLIPPING_##kind)
@@ -99,6 +100,7 @@ static const struct proto_message value_schedule_message = {
 };
 
 static const struct proto_field privacy_fields[] = {
+    { PROTO_AT(privacy_spec, unit), .kind = PROTO_ENUM, .names = unit_names },
     { PROTO_AT(privacy_spec, noise_multiplier), .kind = PROTO_REAL, .max = 1e6 },
     { PROTO_AT(privacy_spec, target_epsilon), .kind = PROTO_REAL, .flags = PROTO_ABOVE,
       .max = 1e6 },

@@ -39,6 +39,35 @@ int data_columns_open(const struct dataset_spec *spec, struct data *data, struct
     return 0;
 }
 
+/* Whole numbers that a file's floating-point numbers keep apart lie below this; 0: any do. */
+static int64_t exact_below(enum psg_array_dtype dtype)
+{
+    switch (dtype) {
+    case PSG_ARRAY_BF16: return 1 << 8;
+    case PSG_ARRAY_F16: return 1 << 11;
+    case PSG_ARRAY_F32: return 1 << 24;
+    case PSG_ARRAY_F64: return INT64_C(1) << 53;
+    default: return 0;
+    }
+}
+
+/* Two users under one id would be clipped as one, and each would not be protected as stated. */
+static int check_users(const struct data_column *c, int64_t n, enum psg_array_dtype dtype,
+                       enum data_split split, const char *pointer, struct problem *p)
+{
+    int64_t below = exact_below(dtype);
+    const int64_t *user = c->values[split];
+    for (int64_t i = 0; below && i < n; i++)
+        if (user[i] >= below || user[i] <= -below) {
+            problem_invalid(p, pointer, ITEM_OUT_OF_RANGE,
+                            "record %lld has an id that the file's numbers do not tell apart "
+                            "from others",
+                            (long long)i);
+            return ERROR_REFUSED;
+        }
+    return 0;
+}
+
 int data_column_take(const struct dataset_spec *spec, size_t i, const struct psg_array *array,
                      enum data_split split, const char *pointer, struct data *data,
                      struct problem *p)
@@ -61,7 +90,9 @@ int data_column_take(const struct dataset_spec *spec, size_t i, const struct psg
     int r = c->memory == PSG_COL_I64 ? psg_array_read_i64(array, 0, n, out, &err)
                                      : psg_array_read_real(array, 0, n, out, &err);
     if (r == 0)
-        return 0;
+        return spec->columns[i].kind == DATASET_COLUMN_USER
+                   ? check_users(c, n, array->dtype, split, pointer, p)
+                   : 0;
     if (err.status == PSG_E_NOMEM)
         return error_nomem(p);
     problem_invalid(p, pointer, ITEM_FILE, "%s", err.text);
@@ -73,6 +104,8 @@ static int check_column(const struct dataset_spec *spec, const struct data *data
 {
     const struct data_column *c = &data->columns[i];
     int64_t hi = spec->columns[i].vocabulary - 1, n = data->part[split].n * c->size;
+    if (spec->columns[i].kind == DATASET_COLUMN_USER)
+        return 0; /* any number is a name */
     if (spec->columns[i].kind == DATASET_COLUMN_LENGTHS)
         hi = data->input.shape.rank > 0 ? data->input.shape.dim[0] : 0;
     for (int64_t k = 0; k < n; k++) {

@@ -57,6 +57,8 @@ struct data *data_free(struct data *data)
             free(data->columns[i].values[s]);
     }
     free(data->columns);
+    free(data->unit_first);
+    free(data->unit_record);
     free(data);
     return NULL;
 }
@@ -91,7 +93,7 @@ bool data_column(const struct data *data, enum data_split split, const char *nam
     }
     for (size_t i = 0; i < data->n_columns; i++) {
         const struct data_column *c = &data->columns[i];
-        if (strcmp(c->name, name) != 0)
+        if (strcmp(c->name, name) != 0 || !c->values[split])
             continue;
         column->type = c->memory;
         column->data = c->values[split];
@@ -268,6 +270,8 @@ int data_load(const struct dataset_spec *spec, int root, struct data **datap, st
         if (r == 0)
             r = data_columns_check(spec, data, (enum data_split)s, p);
     }
+    if (r == 0)
+        r = data_units_open(spec, data, p);
     if (r == 0)
         r = data_digest(data, &data->part[DATA_TRAIN], data->sha256, p);
     if (r == 0)

@@ -40,6 +40,11 @@ struct data {
     struct data_part part[2];         /* by enum data_split */
     struct data_column *columns;      /* [n_columns], as the spec lists them */
     size_t n_columns;
+    /* Records of the train split by user, ascending by user id: unit u has the records
+     * unit_record[unit_first[u] .. unit_first[u + 1] - 1]. n_units 0: nobody said whose they are */
+    int64_t n_units;     /* private */
+    int64_t *unit_first; /* [n_units + 1] */
+    int64_t *unit_record; /* [n] */
     uint8_t sha256[32];               /* of the train split's content */
 };
 
@@ -75,6 +80,10 @@ int data_digest(const struct data *data, const struct data_part *part, uint8_t s
 int data_load_digits(struct data *data, struct problem *p);
 int data_load_files(const struct dataset_spec *spec, int root, struct data *data,
                     struct problem *p);
+
+/* ---- units.c ---- */
+/* Fills the units from the column of kind user, where the spec has one. */
+int data_units_open(const struct dataset_spec *spec, struct data *data, struct problem *p);
 
 /* ---- columns.c ---- */
 /* Room for the spec's further columns, without values. */

@@ -195,7 +195,8 @@ int dataset_load(struct dataset_load *load, const struct dataset_spec *given, in
     load->n_test = data->part[DATA_TEST].n;
     memcpy(load->sha256, data->sha256, sizeof load->sha256);
     if (spec->nominal_size < 1)
-        spec->nominal_size = data_round_size(load->n_train);
+        spec->nominal_size = data_round_size(spec->unit == PRIVACY_UNIT_USER ? data->n_units
+                                                                             : load->n_train);
     return 0;
 }
 

@@ -280,6 +280,8 @@ static int load_columns(const struct dataset_spec *spec, int root, struct data *
         struct psg_array array = { 0 };
         _cleanup_free_ void *moved = NULL;
         char pointer[64];
+        if (split == DATA_TEST && c->kind == DATASET_COLUMN_USER)
+            continue;
         snprintf(pointer, sizeof pointer, "/columns/%zu/%s", i,
                  split == DATA_TRAIN ? "train" : "test");
         r = read_array(spec, root, split == DATA_TRAIN ? c->train : c->test, pointer, &array, p);
@@ -371,6 +373,8 @@ static int load_csv_columns(const struct dataset_spec *spec, int fd, char delimi
         _cleanup_(csv_names_clear) struct csv_names names = { 0 };
         struct psg_array values = { 0 }, none = { 0 };
         char pointer[64];
+        if (split == DATA_TEST && c->kind == DATASET_COLUMN_USER)
+            continue;
         snprintf(pointer, sizeof pointer, "/columns/%zu/columns", i);
         r = csv_names_open(&names, c->n_columns, p);
         for (size_t k = 0; k < c->n_columns && r == 0; k++)

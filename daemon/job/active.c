@@ -226,6 +226,7 @@ static int fill_run_spec(struct active *a, struct problem *p)
         .leased = a->charged ? account.leased : a->row.attempt > 1 ? plan->steps : 0,
         .is_private = plan->is_private,
         .poisson_sampling = plan->options.poisson,
+        .unit = plan->unit,
         .has_seed = a->spec->seed >= 0,
         .seed = a->spec->seed >= 0 ? (uint64_t)a->spec->seed : 0,
         .sample_rate = plan->sample_rate,

@@ -150,7 +150,7 @@ static int find_column(struct builder *b, const char *name, psg_value *vp, struc
     for (size_t i = 0; i < b->data->n_columns; i++) {
         const struct dataset_column *column = &b->data->columns[i];
         struct psg_type type = data_column_type(column);
-        if (strcmp(column->name, name) != 0)
+        if (strcmp(column->name, name) != 0 || column->kind == DATASET_COLUMN_USER)
             continue;
         int r = b->column[i] == PSG_NONE ? psg_program_input(b->program, name, type.dtype,
                                                              &type.shape, &b->column[i], err)

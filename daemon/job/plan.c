@@ -343,16 +343,38 @@ static int plan_compile(const struct job_spec *spec, const struct plan_limits *l
     return 0;
 }
 
+/* A budget is about one kind of neighbours. Neither unit's bound implies the other's: a record more
+ * or less changes a user's clipped sum by up to 2 C, a user more or less any number of records. */
+static int plan_unit(const struct job_spec *spec, const struct dataset_spec *dataset,
+                     struct plan *plan, struct problem *p)
+{
+    plan->unit = spec->privacy->unit ? spec->privacy->unit : dataset->unit;
+    if (plan->unit != dataset->unit && dataset->budget) {
+        problem_invalid(p, "/privacy/unit", ITEM_INVALID_VALUE,
+                        "the dataset's budget is one of unit %s",
+                        dataset_unit_name(dataset->unit));
+        return ERROR_REFUSED;
+    }
+    if (plan->unit == PRIVACY_UNIT_USER &&
+        dataset_user_column(dataset->n_columns, dataset->columns) == dataset->n_columns)
+        return invalid(p, "/privacy/unit", ITEM_UNSUPPORTED,
+                       "the dataset has no column of kind user");
+    return 0;
+}
+
 static int plan_privacy(const struct job_spec *spec, const struct dataset_spec *dataset,
                         double delta, struct plan *plan, struct problem *p)
 {
     plan->delta = plan->epsilon = NAN;
     if (!spec->privacy)
         return 0;
+    int r = plan_unit(spec, dataset, plan, p);
+    if (r)
+        return r;
     plan->options.is_private = true;
     plan->options.sum_reduction = spec->privacy->loss_reduction == LOSS_REDUCTION_SUM;
     plan->options.secure_noise = spec->privacy->secure_noise;
-    int r = noise_plan(spec, dataset, delta, plan, p);
+    r = noise_plan(spec, dataset, delta, plan, p);
     return r ? r : plan_clipping(spec, plan, p);
 }
 

@@ -36,6 +36,7 @@ struct plan {
     struct filter_cost cost; /* what the ledger reserves */
     int64_t memory_bytes;
     bool not_amplified; /* poisson_sampling is off */
+    enum privacy_unit unit;
     enum telemetry_policy telemetry;
     double loss_bound;
 };

@@ -387,6 +387,7 @@ static void plan_fill(const struct job_spec *spec, const struct plan *plan,
     view->warnings = warning;
     if (plan->is_private) {
         view->noise_multiplier = plan->noise_multiplier;
+        view->unit = plan->unit;
         view->epsilon = plan->epsilon;
         view->delta = plan->delta;
         view->accountant = spec->privacy->accountant;

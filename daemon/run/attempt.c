@@ -114,7 +114,13 @@ static bool open_trainer(struct attempt *a)
     if (r < 0)
         return fail_errno(a, r);
     fill_columns(a, DATA_TRAIN, column);
-    r = psg_trainer_new(a->spec->program, &a->spec->options, column,
+    struct psg_train_options options = a->spec->options;
+    if (a->spec->is_private && a->spec->unit == PRIVACY_UNIT_USER)
+        options.units = (struct psg_units){ .n = a->data->n_units,
+                                            .first = a->data->unit_first,
+                                            .record = a->data->unit_record,
+                                            .sum = options.sum_reduction };
+    r = psg_trainer_new(a->spec->program, &options, column,
                         a->data->part[DATA_TRAIN].n, &key, &a->trainer, &err);
     psg_key_wipe(&key);
     return r < 0 ? fail_psg(a, r) : true;

@@ -28,6 +28,7 @@ struct run_spec {
     int64_t steps, steps_per_epoch;
     int64_t leased; /* steps that earlier attempts may have released */
     bool is_private, poisson_sampling;
+    enum privacy_unit unit; /* what joins a batch */
     bool has_seed;
     uint64_t seed;                               /* public data only */
     double sample_rate, noise_multiplier, delta; /* of the statement */

@@ -70,8 +70,8 @@ static void put_sampling(const struct run_spec *spec, FILE *out)
     put_bool(out, "amplification", spec->poisson_sampling);
     if (o->max_batch_size > 0)
         put_member(out, "max_batch_size", (double)o->max_batch_size);
-    put_text(out, "neighbouring", "add_or_remove_one");
-    put_text(out, "unit", dataset_unit_name(spec->dataset->unit));
+    put_text(out, "neighbouring", spec->poisson_sampling ? "add_or_remove_one" : "zero_out_one");
+    put_text(out, "unit", dataset_unit_name(spec->unit));
 }
 
 static void put_history(const struct psg_dp_event *event, size_t n, FILE *out)
@@ -122,24 +122,30 @@ static int put_accountants(const struct run_spec *spec, const struct psg_dp_even
 static void put_assumptions(const struct run_spec *spec, FILE *out)
 {
     const struct psg_train_options *o = &spec->options;
-    const char *unit = dataset_unit_name(spec->dataset->unit);
-    fprintf(out,
-            ", \"assumptions\": [\"neighbouring datasets differ by adding or removing one %s\"",
-            unit);
+    const char *unit = dataset_unit_name(spec->unit);
+    fprintf(out, ", \"assumptions\": [\"neighbouring datasets differ by %s one %s%s\"",
+            spec->poisson_sampling ? "adding or removing" : "replacing", unit,
+            spec->poisson_sampling ? "" : " by one whose gradients are zero");
+    if (spec->unit == PRIVACY_UNIT_USER)
+        fprintf(out,
+                ", \"the gradient of a user is the %s all the records under that id, clipped as "
+                "one; ids are as the dataset tells them\"",
+                o->sum_reduction ? "sum over" : "mean over");
     if (spec->poisson_sampling)
         fprintf(out,
                 ", \"every %s joins a step independently with probability sample_rate, and who "
                 "joined is never told\"",
                 unit);
     else
-        fputs(", \"batches are shuffled: a record may take part in every step, no amplification "
-              "by sampling is claimed\"",
-              out);
+        fprintf(out,
+                ", \"batches are shuffled: each step is counted as if the same %s took part in "
+                "all of them, no amplification by sampling is claimed\"",
+                unit);
     if (o->max_batch_size > 0)
         fprintf(out,
                 ", \"batches above max_batch_size are cut: covered by a 2^-20 share of delta, for "
-                "at most %lld records\"",
-                (long long)o->max_records);
+                "at most %lld %ss\"",
+                (long long)o->max_records, unit);
     fputs(", \"the weights of every step may be known: nothing rests on hiding them\"", out);
     if (o->telemetry_share > 0)
         fputs(", \"the telemetry of a step and its gradient are one Gaussian mechanism with "

@@ -13,7 +13,8 @@ enum dataset_format { DATASET_IDX = 1, DATASET_NPY, DATASET_CSV, DATASET_EMBEDDE
 enum dataset_kind { DATASET_IMAGE = 1, DATASET_FEATURES, DATASET_TOKENS };
 enum dataset_dtype { DATASET_F32 = 1, DATASET_F64, DATASET_U8, DATASET_I32, DATASET_I64 };
 enum telemetry_policy { TELEMETRY_PRIVATE = 1, TELEMETRY_RAW, TELEMETRY_NONE };
-enum privacy_unit { PRIVACY_UNIT_RECORD = 1 };
+/* PRIVACY_UNIT_USER: all records of a user, told by the column of kind user */
+enum privacy_unit { PRIVACY_UNIT_RECORD = 1, PRIVACY_UNIT_USER };
 enum split_policy { SPLIT_PRIVATE = 1, SPLIT_PUBLIC };
 
 /* paths relative to the daemon's data root, never absolute, never with ".." */
@@ -51,7 +52,13 @@ struct dataset_inputs {
     int64_t record_axis;  /* idx, npy: axis of the file's array that counts records; -1: the first */
 };
 
-enum dataset_column_kind { DATASET_COLUMN_FEATURES = 1, DATASET_COLUMN_TOKENS, DATASET_COLUMN_LENGTHS };
+/* USER: whose record it is, a whole number; no input of a model, training records only */
+enum dataset_column_kind {
+    DATASET_COLUMN_FEATURES = 1,
+    DATASET_COLUMN_TOKENS,
+    DATASET_COLUMN_LENGTHS,
+    DATASET_COLUMN_USER
+};
 
 /* A further input of every record, beside the inputs; programs name it. */
 struct dataset_column {
@@ -81,14 +88,14 @@ struct dataset_spec {
     size_t n_columns;
     const struct dataset_column *columns;
     int64_t classes;      /* of the labels, from 2; -1: labels are real targets */
-    int64_t nominal_size; /* public; -1: the count rounded to two digits */
+    int64_t nominal_size; /* public, in units; -1: the count rounded to two digits */
     struct dataset_normalize normalize;
     struct dataset_budget *budget;   /* NULL: public data only */
     enum telemetry_policy telemetry; /* private */
     double loss_bound;               /* default of the jobs' telemetry; 8 */
     enum split_policy test_split;    /* private: evaluations are charged */
     bool is_public;                  /* "public": jobs may run without privacy */
-    enum privacy_unit unit;          /* record */
+    enum privacy_unit unit;          /* what the budget protects; record */
 };
 
 struct dataset_view {
@@ -143,6 +150,8 @@ const char *dataset_format_name(enum dataset_format format);
 const char *dataset_kind_name(enum dataset_kind kind);
 const char *dataset_dtype_name(enum dataset_dtype dtype);
 const char *dataset_unit_name(enum privacy_unit unit);
+/* The column that says whose record it is; n_columns: there is none. */
+size_t dataset_user_column(size_t n_columns, const struct dataset_column *columns);
 const char *telemetry_policy_name(enum telemetry_policy policy);
 
 #endif

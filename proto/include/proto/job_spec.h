@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/dataset.h"
 #include "proto/model.h"
 #include "proto/problem.h"
 
@@ -117,6 +118,7 @@ struct value_schedule {
 };
 
 struct privacy_spec {
+    enum privacy_unit unit; /* 0: the dataset's */
     double noise_multiplier; /* exactly one of these two; the other is NAN */
     double target_epsilon;
     double delta;                    /* in (0, 1); NAN: the dataset's */

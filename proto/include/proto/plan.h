@@ -33,6 +33,7 @@ struct plan_view {
     int64_t steps;
     double sample_rate;
     double expected_batch_size;
+    enum privacy_unit unit;  /* 0: a job without privacy */
     double noise_multiplier; /* NAN: a job without privacy */
     double epsilon;          /* of all steps at delta; NAN: without privacy, or no bound */
     double delta;

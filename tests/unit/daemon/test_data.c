@@ -178,6 +178,85 @@ START_TEST(npy_pairs_with_channels_and_a_test_split)
 }
 END_TEST
 
+static int load_spec(int dir, const char *text, struct data **datap)
+{
+    struct dataset_spec *spec = decode(text);
+    problem_init(&p);
+    int r = data_load(spec, dir, datap, &p);
+    dataset_spec_free(spec);
+    return r;
+}
+
+#define USERS_CSV                                                                              \
+    "{\"name\": \"u\", \"format\": \"csv\", \"files\": {\"train\": \"u.csv\", \"test\": \"t.csv\"}," \
+    " \"columns\": [{\"name\": \"who\", \"kind\": \"user\", \"columns\": [1]}], \"unit\": \"user\","   \
+    " \"classes\": 3, \"public\": true}"
+#define USERS_NPY                                                                              \
+    "{\"name\": \"u\", \"format\": \"npy\", \"files\": {\"train_inputs\": \"x.npy\","                \
+    " \"train_labels\": \"y.npy\"}, \"columns\": [{\"name\": \"who\", \"kind\": \"user\","               \
+    " \"train\": \"%s\"}], \"classes\": 3, \"public\": true}"
+
+/* Users -7, 4 and 2^50 + 1 have records 1; 0, 3 and 4; 2. */
+START_TEST(records_of_a_user_are_one_unit)
+{
+    static const int64_t first[] = { 0, 1, 4, 5 }, record[] = { 1, 0, 3, 4, 2 };
+    static const int64_t y[] = { 0, 1, 2, 0, 1 }, who[] = { 4, -7, (1LL << 50) + 1, 4, 4 };
+    static const float x[] = { 1, 2, 3, 4, 5 };
+    int dir = open_tmp();
+    char text[512];
+    struct data *data = NULL;
+    struct psg_column column;
+    put_file(dir, "u.csv", "1,4,0\n2,-7,1\n3,1125899906842625,2\n4,4,0\n5,4,1\n");
+    put_file(dir, "t.csv", "1,4,0\n");
+    put_npy(dir, "x.npy", "<f4", "5, 1", x, sizeof x);
+    put_npy(dir, "y.npy", "<i8", "5,", y, sizeof y);
+    put_npy(dir, "who.npy", "<i8", "5,", who, sizeof who);
+    for (int i = 0; i < 2; i++) {
+        snprintf(text, sizeof text, USERS_NPY, "who.npy");
+        int r = load_spec(dir, i ? text : USERS_CSV, &data);
+        ck_assert_msg(r == 0, "%s %s", p.errors[0].pointer, p.errors[0].message);
+        ck_assert_int_eq(data->record_size, 1); /* the id is no feature */
+        ck_assert_int_eq(data->n_units, 3);
+        ck_assert_mem_eq(data->unit_first, first, sizeof first);
+        ck_assert_mem_eq(data->unit_record, record, sizeof record);
+        ck_assert(!data_column(data, DATA_TEST, "who", &column));
+        data = data_free(data);
+    }
+    close(dir);
+}
+END_TEST
+
+START_TEST(ids_of_users_must_be_whole_and_complete)
+{
+    static const float half[] = { 1, 2, 3, 4, 5.5f };
+    static const int64_t y[] = { 0, 1, 2, 0, 1 }, four[] = { 1, 2, 3, 4 };
+    static const float x[] = { 1, 2, 3, 4, 5 };
+    static const char *const names[] = { "half.npy", "four.npy", "none.npy" };
+    int dir = open_tmp();
+    char text[512];
+    struct data *data = NULL;
+    put_npy(dir, "x.npy", "<f4", "5, 1", x, sizeof x);
+    put_npy(dir, "y.npy", "<i8", "5,", y, sizeof y);
+    put_npy(dir, "half.npy", "<f4", "5,", half, sizeof half);
+    put_npy(dir, "four.npy", "<i8", "4,", four, sizeof four);
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(text, sizeof text, USERS_NPY, names[i]);
+        ck_assert_int_eq(load_spec(dir, text, &data), ERROR_REFUSED);
+        ck_assert_str_eq(p.errors[0].pointer, "/columns/0/train");
+    }
+    /* a fraction, a hole, and beyond what a double tells apart */
+    static const char *const tables[] = { "1,4.5,0\n2,5,1\n", "1,,0\n2,5,1\n",
+                                          "1,9007199254740993,0\n2,5,1\n" };
+    put_file(dir, "t.csv", "1,4,0\n");
+    for (size_t i = 0; i < 3; i++) {
+        put_file(dir, "u.csv", tables[i]);
+        ck_assert_int_eq(load_spec(dir, USERS_CSV, &data), ERROR_REFUSED);
+        ck_assert_str_eq(p.errors[0].pointer, "/columns/0/columns");
+    }
+    close(dir);
+}
+END_TEST
+
 START_TEST(sizes_round_to_two_digits)
 {
     ck_assert_int_eq(data_round_size(1442), 1400);
@@ -244,6 +323,8 @@ int main(void)
     tcase_add_test(tc, files_lie_beneath_the_root);
     tcase_add_test(tc, bad_records_are_refused);
     tcase_add_test(tc, npy_pairs_with_channels_and_a_test_split);
+    tcase_add_test(tc, records_of_a_user_are_one_unit);
+    tcase_add_test(tc, ids_of_users_must_be_whole_and_complete);
     tcase_add_test(tc, sizes_round_to_two_digits);
     tcase_add_test(tc, the_registry_answers);
     suite_add_tcase(suite, tc);
