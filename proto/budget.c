@@ -85,6 +85,41 @@ const struct proto_message budget_change_message = { .name = "BudgetChange",
                                                      .n_fields = PROTO_COUNT(change_fields),
                                                      .check = change_check };
 
+static const struct proto_field event_fields[] = {
+    { PROTO_AT(ledger_event, sample_rate), .kind = PROTO_REAL,
+      .flags = PROTO_REQUIRED | PROTO_ABOVE, .max = 1 },
+    { PROTO_AT(ledger_event, noise_multiplier), .kind = PROTO_REAL,
+      .flags = PROTO_REQUIRED | PROTO_ABOVE, .max = 1e6 },
+    { PROTO_AT(ledger_event, steps), .kind = PROTO_INT, .flags = PROTO_REQUIRED, .min = 1,
+      .max = 1e9 },
+};
+
+static const struct proto_message event_message = { .name = "LedgerEvent",
+                                                    .size = sizeof(struct ledger_event),
+                                                    .fields = event_fields,
+                                                    .n_fields = PROTO_COUNT(event_fields) };
+
+static const struct proto_field import_fields[] = {
+    { PROTO_LIST(ledger_import, events), .kind = PROTO_OBJECTS, .max = 64,
+      .message = &event_message },
+    { PROTO_AT(ledger_import, epsilon), .kind = PROTO_REAL, .flags = PROTO_ABOVE, .max = 1e6 },
+    { PROTO_AT(ledger_import, reason), .kind = PROTO_STRING, .flags = PROTO_REQUIRED, .min = 1,
+      .max = 1024 },
+};
+
+static void import_check(struct proto_decoder *d, void *message)
+{
+    const struct ledger_import *i = message;
+    if (isnan(i->epsilon) && i->n_events == 0)
+        proto_fail(d, ITEM_MISSING_MEMBER, "needs events, epsilon, or both");
+}
+
+const struct proto_message ledger_import_message = { .name = "LedgerImport",
+                                                     .size = sizeof(struct ledger_import),
+                                                     .fields = import_fields,
+                                                     .n_fields = PROTO_COUNT(import_fields),
+                                                     .check = import_check };
+
 static const struct proto_field row_fields[] = {
     { PROTO_AT(ledger_row, seq), .kind = PROTO_INT, .flags = PROTO_REQUIRED },
     { PROTO_AT(ledger_row, at), .kind = PROTO_TIME },
@@ -126,6 +161,7 @@ const struct proto_message ledger_page_message = { .name = "LedgerPage",
 
 PROTO_DEFINE_LENIENT(budget_view, budget_view_message)
 PROTO_DEFINE_STRICT(budget_change, budget_change_message)
+PROTO_DEFINE_STRICT(ledger_import, ledger_import_message)
 PROTO_DEFINE_LENIENT(ledger_page, ledger_page_message)
 
 void budget_view_init(struct budget_view *view)

@@ -226,6 +226,40 @@ int dpc_budget(dpc_client *client, const char *dataset, struct dpc_text *budget,
     return get_text(client, "/datasets/", dataset, "/budget", budget, err);
 }
 
+/* a body to /datasets/NAME rest */
+static int send_to_dataset(dpc_client *client, const char *method, const char *dataset,
+                           const char *rest, const char *body, size_t len,
+                           struct dpc_text *answer, struct dpc_error *err)
+{
+    *answer = (struct dpc_text){ 0 };
+    char *path = path_of(err, "/datasets/", dataset, rest);
+    if (!path)
+        return err ? err->status : DPC_E_INVALID;
+    int r = dpc_request(client, method, path, body, len, answer, err);
+    free(path);
+    return r;
+}
+
+int dpc_budget_change(dpc_client *client, const char *dataset, const char *change, size_t len,
+                      struct dpc_text *budget, struct dpc_error *err)
+{
+    return send_to_dataset(client, "PATCH", dataset, "/budget", change, len, budget, err);
+}
+
+int dpc_ledger_import(dpc_client *client, const char *dataset, const char *import, size_t len,
+                      struct dpc_text *budget, struct dpc_error *err)
+{
+    return send_to_dataset(client, "POST", dataset, "/ledger", import, len, budget, err);
+}
+
+int dpc_ledger(dpc_client *client, const char *dataset, int64_t after, struct dpc_text *page,
+               struct dpc_error *err)
+{
+    char rest[64];
+    snprintf(rest, sizeof rest, "/ledger?limit=100&after=%lld", (long long)after);
+    return send_to_dataset(client, "GET", dataset, rest, NULL, 0, page, err);
+}
+
 int dpc_delete(dpc_client *client, const char *id, struct dpc_error *err)
 {
     char *path = path_of(err, "/jobs/", id, "");

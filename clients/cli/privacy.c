@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "event.h"
 #include "proto/text.h"
 #include "psg/accountant.h"
 
@@ -45,8 +46,7 @@ static int parse_steps(const char *text, int64_t *stepsp)
     return 0;
 }
 
-/* "q,s,steps" */
-static int parse_event(const char *text, struct psg_dp_event *event)
+int event_parse(const char *text, struct psg_dp_event *event)
 {
     const char *comma = strchr(text, ','), *last = comma ? strchr(comma + 1, ',') : NULL;
     if (!last || proto_real_parse(text, (size_t)(comma - text), &event->sample_rate) ||
@@ -62,7 +62,7 @@ static int question_read(struct question *q, const char *command)
     if (psg_accountant_kind_parse(q->accountant, &q->kind, &err))
         return fail_library(command, &err);
     for (size_t i = 0; i < q->events.n; i++)
-        if (parse_event(q->events.values[i], &q->event[q->n_event++]))
+        if (event_parse(q->events.values[i], &q->event[q->n_event++]))
             return fail_option(command, "an event is SAMPLE_RATE,NOISE_MULTIPLIER,STEPS");
     return -1;
 }

@@ -212,13 +212,10 @@ int datasets_budget(struct datasets *datasets, const char *id, struct answer *an
     return answer_budget(datasets, STORE_READER, id, answer, p);
 }
 
-int datasets_change(struct datasets *datasets, const char *id, const struct budget_change *change,
-                    const char *actor, struct answer *answer, struct problem *p)
+/* The budget after a change that answered r; ends the change. */
+static int finish_change(struct datasets *datasets, const char *id, int r, struct answer *answer,
+                         struct problem *p)
 {
-    int r = store_begin(datasets->store, p);
-    if (r)
-        return r;
-    r = ledger_change(datasets->store, id, change, actor, p);
     if (r == LEDGER_E_UNKNOWN)
         r = error_refuse(p, PROBLEM_NOT_FOUND, "no dataset with a budget has this name");
     if (r == 0)
@@ -227,6 +224,26 @@ int datasets_change(struct datasets *datasets, const char *id, const struct budg
     if (r)
         answer_clear(answer);
     return r;
+}
+
+int datasets_change(struct datasets *datasets, const char *id, const struct budget_change *change,
+                    const char *actor, struct answer *answer, struct problem *p)
+{
+    int r = store_begin(datasets->store, p);
+    if (r)
+        return r;
+    r = ledger_change(datasets->store, id, change, actor, p);
+    return finish_change(datasets, id, r, answer, p);
+}
+
+int datasets_import(struct datasets *datasets, const char *id, const struct ledger_import *import,
+                    const char *actor, struct answer *answer, struct problem *p)
+{
+    int r = store_begin(datasets->store, p);
+    if (r)
+        return r;
+    r = ledger_import(datasets->store, id, import, actor, p);
+    return finish_change(datasets, id, r, answer, p);
 }
 
 /* ---- ledger rows: encoded one by one into a page ---- */

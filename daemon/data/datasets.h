@@ -72,6 +72,10 @@ int datasets_change(struct datasets *datasets, const char *id,
                     const struct budget_change *change, const char *actor,
                     struct answer *answer, struct problem *p);
 
+/* Counts what was released elsewhere. */
+int datasets_import(struct datasets *datasets, const char *id, const struct ledger_import *import,
+                    const char *actor, struct answer *answer, struct problem *p);
+
 /* ---- for jobs ---- */
 
 struct dataset_record {

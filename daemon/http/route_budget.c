@@ -1,4 +1,4 @@
-/* GET and PATCH /datasets/{id}/budget, GET /datasets/{id}/ledger */
+/* GET and PATCH /datasets/{id}/budget, GET and POST /datasets/{id}/ledger */
 #include "base/cleanup.h"
 #include "http/reply.h"
 #include "http/route.h"
@@ -39,4 +39,17 @@ enum MHD_Result route_ledger(struct request *req)
     int r = datasets_ledger(req->services->datasets, req->args[0], (uint64_t)after, (int)limit,
                             &answer, &p);
     return reply_page(req, r, &answer, "seq", &p);
+}
+
+enum MHD_Result route_ledger_import(struct request *req)
+{
+    struct problem p;
+    struct answer answer = { 0 };
+    _cleanup_(ledger_import_freep) struct ledger_import *import = NULL;
+    problem_init(&p);
+    if (ledger_import_decode(&import, req->body != NULL ? req->body : "", req->n_body, &p) != 0)
+        return reply_problem(req, &p, NULL);
+    int r = datasets_import(req->services->datasets, req->args[0], import, req->who.owner,
+                            &answer, &p);
+    return reply_change(req, r, 200, &answer, NULL, &p);
 }

@@ -65,6 +65,19 @@ int filter_step(const struct filter *f, double sample_rate, double noise_multipl
     return 0;
 }
 
+int filter_pure(const struct filter *f, double epsilon, struct filter_rdp *step,
+                struct psg_error *err)
+{
+    if (!(epsilon > 0 && isfinite(epsilon)))
+        return psg_fail(err, PSG_E_RANGE, "epsilon", "must be positive and finite");
+    for (int j = 0; j < FILTER_K; j++) {
+        double rdp = fmin(epsilon, f->order[j] * epsilon * epsilon / 2);
+        double units = ceil((rdp * (1 + MARGIN_RELATIVE) + MARGIN_ABSOLUTE) * FILTER_UNIT);
+        step->at[j] = units <= (double)STEP_MAX ? (int64_t)units : FILTER_INF;
+    }
+    return 0;
+}
+
 static int64_t times(int64_t step, int64_t n)
 {
     int64_t product;

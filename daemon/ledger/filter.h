@@ -45,6 +45,11 @@ bool filter_valid(double epsilon, double delta);
 int filter_step(const struct filter *f, double sample_rate, double noise_multiplier,
                 struct filter_rdp *step, struct psg_error *err);
 
+/* Cost of a release that is purely epsilon-private: at order a at most a epsilon^2 / 2 (Bun and
+ * Steinke 2016, proposition 3.3) and at most epsilon. PSG_E_RANGE unless 0 < epsilon < infinity. */
+int filter_pure(const struct filter *f, double epsilon, struct filter_rdp *step,
+                struct psg_error *err);
+
 /* total + n * step, each saturating at FILTER_INF; n >= 0. */
 struct filter_rdp filter_add(const struct filter_rdp *total, const struct filter_rdp *step,
                              int64_t n);

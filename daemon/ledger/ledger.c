@@ -416,6 +416,91 @@ int ledger_change(struct store *store, const char *dataset, const struct budget_
     return store_end(store, change_budget(store, dataset, change, actor, p), p);
 }
 
+/* ---- what was released elsewhere ---- */
+
+static int import_one(struct store *store, const char *dataset, struct ledger_budget *b,
+                      struct row *row, struct filter_rdp *step, struct problem *p)
+{
+    row->pub.dataset = dataset;
+    row->pub.rdp = step->at;
+    row->pub.n_rdp = FILTER_K;
+    b->leased = filter_add(&b->leased, step, row->pub.steps);
+    b->committed = filter_add(&b->committed, step, row->pub.steps);
+    return row_append(store, row, p);
+}
+
+static int import_all(struct store *store, const char *dataset,
+                      const struct ledger_import *import, const char *actor,
+                      struct ledger_budget *b, struct problem *p)
+{
+    struct filter_rdp step;
+    struct psg_error err;
+    int r = 0;
+    for (size_t i = 0; i < import->n_events && r == 0; i++) {
+        const struct ledger_event *e = &import->events[i];
+        struct row row;
+        row_init(&row, LEDGER_IMPORT, dataset);
+        row.pub.sample_rate = e->sample_rate;
+        row.pub.noise_multiplier = e->noise_multiplier;
+        row.pub.steps = e->steps;
+        row.pub.actor = actor;
+        row.pub.note = import->reason;
+        r = filter_step(&b->filter, e->sample_rate, e->noise_multiplier, &step, &err) < 0
+                ? error_from_psg(p, "/events", &err)
+                : import_one(store, dataset, b, &row, &step, p);
+    }
+    if (r || isnan(import->epsilon))
+        return r;
+    struct row row;
+    row_init(&row, LEDGER_IMPORT, dataset);
+    row.pub.epsilon = import->epsilon;
+    row.pub.delta = 0;
+    row.pub.steps = 1;
+    row.pub.actor = actor;
+    row.pub.note = import->reason;
+    return filter_pure(&b->filter, import->epsilon, &step, &err) < 0
+               ? error_from_psg(p, "/epsilon", &err)
+               : import_one(store, dataset, b, &row, &step, p);
+}
+
+static int import_budget(struct store *store, const char *dataset,
+                         const struct ledger_import *import, const char *actor,
+                         struct problem *p)
+{
+    struct ledger_budget b;
+    int r = budget_load(store, STORE_WRITER, dataset, &b, p);
+    if (r)
+        return r;
+    double before = filter_epsilon(&b.filter, &b.committed);
+    r = import_all(store, dataset, import, actor, &b, p);
+    if (r)
+        return r;
+    if (filter_holds(&b.filter, &b.committed))
+        return budget_save(store, dataset, &b, p);
+    double needed = filter_epsilon(&b.filter, &b.committed);
+    if (isfinite(needed))
+        error_refuse(p, PROBLEM_BUDGET_EXCEEDED,
+                     "with it, what is spent and reserved needs a cap of epsilon %.6g; raise the "
+                     "cap first, so that it stays true",
+                     needed * (1 + 1e-5));
+    else
+        error_refuse(p, PROBLEM_BUDGET_EXCEEDED, "no epsilon holds for it");
+    if (p) {
+        p->requested_epsilon = isfinite(needed) ? needed - before : NAN;
+        p->available_epsilon = fmax(0, b.filter.epsilon - before);
+    }
+    return ERROR_REFUSED;
+}
+
+int ledger_import(struct store *store, const char *dataset, const struct ledger_import *import,
+                  const char *actor, struct problem *p)
+{
+    int r = store_begin(store, p);
+    if (r)
+        return r;
+    return store_end(store, import_budget(store, dataset, import, actor, p), p);
+}
+
 /* ---- reading ---- */
 
 int ledger_budget(struct store *store, enum store_side side, const char *dataset,

@@ -3,6 +3,7 @@
  *   submit   reserve T steps  (worst case; in the change that creates the job)
  *   work     lease [a, b)     (durable before anything computed in it may leave)
  *   end      settle           (steps never leased are released; leased ones stay spent)
+ *   outside  import           (spent from the start)
  *
  * Every function runs inside the caller's batch (store/store.h): it is durable once
  * store_on_commit() says so. Rows are append-only and hash-chained; budgets and accounts are
@@ -50,6 +51,12 @@ int ledger_settle(struct store *store, const char *job, int64_t attempt, int64_t
 
 /* Raises the cap (never below what is committed), freezes or thaws; as asked in *change. */
 int ledger_change(struct store *store, const char *dataset, const struct budget_change *change,
+                  const char *actor, struct problem *p);
+
+/* Counts what was released elsewhere as spent. Over the budget: ERROR_REFUSED with
+ * PROBLEM_BUDGET_EXCEEDED that names the cap that would do; nothing is counted then, since the cap is
+ * a promise about everything released: the custodian raises it first. Works while frozen. */
+int ledger_import(struct store *store, const char *dataset, const struct ledger_import *import,
                   const char *actor, struct problem *p);
 
 /* ---- reading ---- */

@@ -179,6 +179,25 @@ static int check_reserve(struct verifier *v, const struct row *row, struct vbudg
     return 0;
 }
 
+static int check_import(struct verifier *v, const struct row *row, struct vbudget *b)
+{
+    struct filter_rdp got, want;
+    const struct ledger_row *pub = &row->pub;
+    if (pub->steps < 0 || !pub->rdp ||
+        (isnan(pub->epsilon)
+             ? filter_step(&b->filter, pub->sample_rate, pub->noise_multiplier, &want, NULL)
+             : filter_pure(&b->filter, pub->epsilon, &want, NULL)) < 0)
+        return complain(v, "mechanism out of range");
+    memcpy(&got, pub->rdp, sizeof got);
+    if (!same_cost(&got, &want))
+        return complain(v, "the cost is not that of the mechanism");
+    b->leased = filter_add(&b->leased, &got, pub->steps);
+    b->committed = filter_add(&b->committed, &got, pub->steps);
+    if (!filter_holds(&b->filter, &b->committed))
+        return complain(v, "imported over the budget");
+    return 0;
+}
+
 static int check_lease(struct verifier *v, const struct row *row, struct vbudget *b,
                        struct vaccount *a)
 {
@@ -236,6 +255,7 @@ static int check_kind(struct verifier *v, const struct row *row)
         return complain(v, "dataset was never opened");
     switch (row->pub.kind) {
     case LEDGER_RESERVE: return check_reserve(v, row, b);
+    case LEDGER_IMPORT: return check_import(v, row, b);
     case LEDGER_RAISE_CAP:
     case LEDGER_FREEZE:
     case LEDGER_THAW: return check_change(v, row, b);

@@ -129,3 +129,9 @@ int schema_migrate(sqlite3 *db)
         rc = migrate_step(db, version);
     return rc;
 }
+
+int schema_check(sqlite3 *db)
+{
+    int version = 0, rc = read_version(db, &version);
+    return rc == SQLITE_OK && version != SCHEMA_VERSION ? SQLITE_SCHEMA : rc;
+}

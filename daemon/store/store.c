@@ -172,6 +172,30 @@ int store_open(struct store **storep, const struct env *env, const char *path, c
     return 0;
 }
 
+int store_open_reading(struct store **storep, const struct env *env, const char *path, char *text,
+                       size_t size)
+{
+    _cleanup_(store_closep) struct store *store = calloc(1, sizeof *store);
+    if (!store)
+        return explain(text, size, ERROR_REFUSED, path, "out of memory");
+    store->env = env;
+    store->lock_fd = -1;
+    int flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    int rc = sqlite3_open_v2(path, &store->db[STORE_READER], flags, env->vfs);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(store->db[STORE_READER], "PRAGMA trusted_schema=OFF;", NULL, NULL, NULL);
+    if (rc == SQLITE_OK)
+        rc = schema_check(store->db[STORE_READER]);
+    if (rc != SQLITE_OK)
+        return explain(text, size, rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB ? ERROR_CORRUPT
+                                                                               : ERROR_STORE,
+                       path,
+                       rc == SQLITE_SCHEMA ? "is of another version, or no database of dpsgd"
+                                           : sqlite3_errstr(rc));
+    *storep = steal(&store);
+    return 0;
+}
+
 struct store *store_close(struct store *store)
 {
     if (!store)

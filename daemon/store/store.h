@@ -25,6 +25,10 @@ struct store;
  * permission, another daemon holding it. */
 int store_open(struct store **storep, const struct env *env, const char *path, char *text,
                size_t size);
+/* For programs that only look: no lock, no change of the file, reader statements only. Also while a
+ * daemon holds it. A schema that is not this version's is refused. */
+int store_open_reading(struct store **storep, const struct env *env, const char *path, char *text,
+                       size_t size);
 /* Commits nothing: an open batch is rolled back. Takes NULL, returns NULL. */
 struct store *store_close(struct store *store);
 void store_closep(struct store **storep);

@@ -37,6 +37,21 @@ struct budget_change {
     const char *reason; /* required, kept in the ledger */
 };
 
+/* steps of one subsampled Gaussian */
+struct ledger_event {
+    double sample_rate;
+    double noise_multiplier;
+    int64_t steps;
+};
+
+/* POST /datasets/{id}/ledger, strict: what was released of these data elsewhere */
+struct ledger_import {
+    size_t n_events;
+    const struct ledger_event *events;
+    double epsilon; /* of releases that are purely epsilon-private (delta 0); NAN: none */
+    const char *reason; /* required, kept in the ledger */
+};
+
 enum ledger_kind {
     LEDGER_OPEN = 1,
     LEDGER_RESERVE,
@@ -87,6 +102,12 @@ int budget_change_decode(struct budget_change **p, const char *text, size_t len,
 char *budget_change_encode(const struct budget_change *change, size_t *lenp);
 struct budget_change *budget_change_free(struct budget_change *change);
 void budget_change_freep(struct budget_change **p);
+
+int ledger_import_decode(struct ledger_import **p, const char *text, size_t len,
+                         struct problem *problem);
+char *ledger_import_encode(const struct ledger_import *import, size_t *lenp);
+struct ledger_import *ledger_import_free(struct ledger_import *import);
+void ledger_import_freep(struct ledger_import **p);
 
 void ledger_row_init(struct ledger_row *row);
 int ledger_page_decode(struct ledger_page **p, const char *text, size_t len,

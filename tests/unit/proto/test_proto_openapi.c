@@ -265,7 +265,8 @@ START_TEST(requests_refuse_unknown_members)
         "ClippingGroup",    "Telemetry",     "Train",        "Model",
         "DatasetColumn", "Definition",       "DefinitionParam", "DefinitionBuffer",
         "DatasetSpec",      "DatasetFiles",  "DatasetCsv",   "DatasetInputs",
-        "DatasetNormalize", "DatasetBudget", "BudgetChange", "TokenSpec"
+        "DatasetNormalize", "DatasetBudget", "BudgetChange", "TokenSpec",
+        "LedgerImport",     "LedgerEvent"
     };
     size_t n = 0;
     const char *name;
