@@ -53,7 +53,7 @@ START_TEST(shared_work_is_done_once_by_whoever_comes)
     for (int n = 1; n <= 5; n++) {
         struct psg_team *team = NULL;
         ck_assert_int_eq(psg_team_new(n, &team, NULL), 0);
-        for (int i = 0; i < 200; i++) {
+        for (int i = 0; i < 100; i++) {
             struct pieces p = { 0 }; /* gone at the next turn: nobody may come late */
             struct count c = { 0 };
             psg_team_share(team, take_pieces, &p);
