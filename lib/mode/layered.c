@@ -8,14 +8,12 @@
  * hooks takes `rows` everywhere. ghost takes `norm` wherever the parameter is used once and the
  * op has a norm sampler; the norm of a tied parameter is the norm of a sum over its uses, whose
  * cross terms need rows of that one parameter for the samples of the tile. auto takes the route
- * with the smaller cost. */
+ * that costs less (route.c). */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "mode/mode.h"
-
-enum route { ROUTE_NONE, ROUTE_ROWS, ROUTE_NORM };
 
 struct layered {
     enum route *route;    /* [n_nodes] */
@@ -26,6 +24,7 @@ struct layered {
     bool *norm_use;       /* [n_params] use[] of norm samplers for one group */
     int n_spans;
     struct span *span;
+    int *n_uses;          /* [n_params] by nodes that lead to the loss */
     int n_role_max;
 };
 
@@ -42,86 +41,6 @@ static const struct psg_param_info *param_info(const struct psg_plan *plan,
                                                const struct node *node, int r)
 {
     return &plan->program->params[node->param[r].param].info;
-}
-
-static const struct psg_param_info *info_of(const struct psg_program *p,
-                                            const struct node *node, int r)
-{
-    return &p->params[node->param[r].param].info;
-}
-
-/* Rough costs of the two routes of a node, in multiply-adds and memory traffic per sample: the
- * row is written once and read twice more; book-keeping repeats the weight gradient's product
- * for the whole tile, which for one position per sample is nearly free. */
-static bool norm_is_cheaper(const struct psg_program *p, const struct node *node)
-{
-    int64_t params = 0, positions = 1;
-    for (int r = 0; r < node->n_param; r++)
-        if (info_of(p, node, r)->trainable)
-            params += info_of(p, node, r)->size;
-    const struct psg_shape *out = &p->values[node->out[0]].type.shape;
-    const struct psg_shape *w = &info_of(p, node, 0)->shape;
-    int64_t width = w->rank > 0 ? w->dim[0] : 1;
-    int64_t size = psg_shape_size(out);
-    if (width > 0 && size > width)
-        positions = size / width;
-    return positions * 4 <= params / (width > 0 ? width : 1);
-}
-
-/* n_uses: of each parameter, by nodes that lead to the loss */
-static enum route choose_route(const struct psg_program *p, enum psg_mode mode,
-                               const struct psg_registry *registry, const struct node *node,
-                               const int *n_uses)
-{
-    bool any = false, tied = false;
-    for (int r = 0; r < node->n_param; r++) {
-        any |= info_of(p, node, r)->trainable;
-        tied |= n_uses[node->param[r].param] > 1;
-    }
-    if (!any)
-        return ROUTE_NONE;
-    bool can = rule_has_norm(registry, node->op) && !tied;
-    if (!can || mode == PSG_MODE_HOOKS)
-        return ROUTE_ROWS;
-    if (mode == PSG_MODE_GHOST)
-        return ROUTE_NORM;
-    return norm_is_cheaper(p, node) ? ROUTE_NORM : ROUTE_ROWS;
-}
-
-static int choose_routes(const struct psg_plan *plan, struct layered *l)
-{
-    const struct psg_program *p = plan->program;
-    _cleanup_free_ int *n_uses = calloc((size_t)p->n_params + 1, sizeof *n_uses);
-    if (!n_uses)
-        return PSG_E_NOMEM;
-    for (int i = 0; i < p->n_nodes; i++)
-        for (int r = 0; plan->tp.node[i].live && r < p->nodes[i].n_param; r++)
-            n_uses[p->nodes[i].param[r].param]++;
-    for (int i = 0; i < p->n_nodes; i++)
-        if (plan->tp.node[i].live)
-            l->route[i] = choose_route(p, plan->mode, plan->registry, &p->nodes[i], n_uses);
-    return 0;
-}
-
-int64_t layered_row_reals(const struct psg_program *p, enum psg_mode mode,
-                          const struct psg_registry *registry)
-{
-    _cleanup_free_ int *n_uses = calloc((size_t)p->n_params + 1, sizeof *n_uses);
-    int64_t reals = 0;
-    if (!n_uses)
-        return p->trainable_size;
-    for (int i = 0; i < p->n_nodes; i++)
-        for (int r = 0; r < p->nodes[i].n_param; r++)
-            n_uses[p->nodes[i].param[r].param]++;
-    for (int i = 0; i < p->n_nodes; i++) {
-        const struct node *node = &p->nodes[i];
-        if (choose_route(p, mode, registry, node, n_uses) != ROUTE_ROWS)
-            continue;
-        for (int r = 0; r < node->n_param; r++)
-            if (info_of(p, node, r)->trainable)
-                reals += info_of(p, node, r)->size / n_uses[node->param[r].param];
-    }
-    return reals;
 }
 
 /* Which parameters are kept as rows, where, and which use writes and which adds. */
@@ -191,6 +110,7 @@ static void layered_destroy(struct psg_plan *plan)
     free(l->route);
     free(l->row_at);
     free(l->span);
+    free(l->n_uses);
     free(l);
     plan->mode_state = NULL;
 }
@@ -201,7 +121,8 @@ static int layered_fill(struct psg_plan *plan, struct layered *l)
     l->route = calloc((size_t)p->n_nodes + 1, sizeof *l->route);
     l->put = calloc((size_t)p->n_nodes + 1, sizeof *l->put);
     l->row_at = calloc((size_t)p->n_params + 1, sizeof *l->row_at);
-    if (!l->route || !l->put || !l->row_at)
+    l->n_uses = calloc((size_t)p->n_params + 1, sizeof *l->n_uses);
+    if (!l->route || !l->put || !l->row_at || !l->n_uses)
         return PSG_E_NOMEM;
     for (int i = 0; i < p->n_params; i++)
         l->row_at[i] = -1;
@@ -213,8 +134,7 @@ static int layered_fill(struct psg_plan *plan, struct layered *l)
         if (n > l->n_role_max)
             l->n_role_max = n;
     }
-    if (choose_routes(plan, l))
-        return PSG_E_NOMEM;
+    route_choose(plan, l->route, l->n_uses);
     place_rows(plan, l);
     return make_spans(plan, l);
 }
@@ -270,6 +190,17 @@ static void put_down(struct worker *w, int i, int64_t n)
         }
         lw->seen[number] = true;
     }
+}
+
+/* The norm of a parameter's rows, while they are still in cache. */
+static void add_row_norms(struct worker *w, int number, int64_t n, double *sq)
+{
+    const struct psg_plan *plan = w->plan;
+    const struct layered *l = plan->mode_state;
+    const struct layered_worker *lw = w->mode_state;
+    plan->be->add_sqnorm(n, plan->program->params[number].info.size,
+                         lw->row + l->row_at[number], l->row_length,
+                         sq + plan->group[number] * plan->tile);
 }
 
 /* rows of one node: samplers write in place, second uses and derived rules through temp */
@@ -338,10 +269,15 @@ static void visit_norms(struct worker *w, int i, struct psg_call *call, double *
 static void visit(struct worker *w, int i, struct psg_call *call, void *arg)
 {
     const struct layered *l = w->plan->mode_state;
-    if (l->route[i] == ROUTE_ROWS)
-        visit_rows(w, i, call);
-    else if (l->route[i] == ROUTE_NORM)
+    const struct node *node = &w->plan->program->nodes[i];
+    if (l->route[i] == ROUTE_NORM)
         visit_norms(w, i, call, arg);
+    if (l->route[i] != ROUTE_ROWS)
+        return;
+    visit_rows(w, i, call);
+    for (int r = 0; r < node->n_param; r++) /* a tied parameter's norm needs all its uses */
+        if (param_trainable(w->plan, node, r) && l->n_uses[node->param[r].param] == 1)
+            add_row_norms(w, node->param[r].param, call->n, arg);
 }
 
 static void layered_norms(struct worker *w, int64_t n, double *sq)
@@ -354,11 +290,9 @@ static void layered_norms(struct worker *w, int64_t n, double *sq)
         sq[i] = 0;
     tile_forward(w, n, true);
     tile_backward(w, n, visit, sq);
-    for (int k = 0; k < l->n_spans; k++) {
-        const struct span *s = &l->span[k];
-        plan->be->add_sqnorm(n, s->length, lw->row + s->row_at, l->row_length,
-                             sq + s->group * plan->tile);
-    }
+    for (int i = 0; i < plan->program->n_params; i++)
+        if (l->row_at[i] >= 0 && l->n_uses[i] > 1)
+            add_row_norms(w, i, n, sq);
 }
 
 /* Book-keeping: the weighted sum of one node from kept activations and backprops. */

@@ -5,7 +5,7 @@
  *   tile.c    forward and backward of a tile, layer by layer
  *   derive.c  rules that an op leaves out, made from its lowering
  *   registry.c client.c  samplers and ops that a client brought; check.c compares them
- *   layered.c hooks, ghost, auto: a route for each node
+ *   layered.c hooks, ghost, auto: a route for each node; route.c chooses it
  *   graph.c   functorch, ew: one transformed graph for the whole program */
 #ifndef MODE_MODE_H
 #define MODE_MODE_H
@@ -34,6 +34,11 @@ struct mode_vtable {
     const char *(*route)(const struct psg_plan *plan, int node);
 };
 extern const struct mode_vtable mode_layered, mode_graph;
+
+/* ---- route.c ---- */
+enum route { ROUTE_NONE, ROUTE_ROWS, ROUTE_NORM };
+/* route[n_nodes], n_uses[n_params] of zeros: by nodes that lead to the loss. */
+void route_choose(const struct psg_plan *plan, enum route *route, int *n_uses);
 /* Length of the per-sample gradients that hooks, ghost or auto would keep for each sample. */
 int64_t layered_row_reals(const struct psg_program *p, enum psg_mode mode,
                           const struct psg_registry *registry);
