@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "audit/scores.h"
 #include "base/cleanup.h"
 
 /* ---- Clopper and Pearson ---- */
@@ -76,12 +77,7 @@ double psg_binomial_upper(int64_t hits, int64_t n, double confidence)
     return beta_quantile((double)hits + 1, (double)(n - hits), confidence, true);
 }
 
-/* ---- thresholds ---- */
-
-struct scores {
-    double *in, *out; /* sorted */
-    int64_t n_in, n_out;
-};
+/* ---- scores ---- */
 
 static int compare(const void *a, const void *b)
 {
@@ -99,6 +95,36 @@ static double *sorted(const double *score, int64_t n)
     return copy;
 }
 
+int audit_check(int64_t n_in, int64_t n_out, double delta, double confidence,
+                struct psg_error *err)
+{
+    if (n_in < 8 || n_out < 8)
+        return psg_fail(err, PSG_E_RANGE, "n_in", "needs at least 8 scores of each kind");
+    if (!(delta >= 0 && delta < 1) || !(confidence > 0 && confidence < 1))
+        return psg_fail(err, PSG_E_RANGE, delta >= 0 && delta < 1 ? "confidence" : "delta",
+                        "is out of range");
+    return 0;
+}
+
+int scores_split(const double *in, int64_t n_in, const double *out, int64_t n_out,
+                 int share, struct scores *first, struct scores *second,
+                 struct psg_error *err)
+{
+    int64_t i = n_in / share, o = n_out / share;
+    *first = (struct scores){ sorted(in, i), sorted(out, o), i, o };
+    *second = (struct scores){ sorted(in + i, n_in - i), sorted(out + o, n_out - o),
+                               n_in - i, n_out - o };
+    if (!first->in || !first->out || !second->in || !second->out)
+        return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
+    return 0;
+}
+
+void scores_free(struct scores *s)
+{
+    free(s->in);
+    free(s->out);
+}
+
 /* how many of score[n], sorted, are below t */
 static int64_t below(const double *score, int64_t n, double t)
 {
@@ -113,7 +139,7 @@ static int64_t below(const double *score, int64_t n, double t)
     return low;
 }
 
-static void count(const struct scores *s, double t, bool guess_in, struct psg_audit_bound *b)
+void audit_count(const struct scores *s, double t, bool guess_in, struct psg_audit_bound *b)
 {
     int64_t in = below(s->in, s->n_in, t), out = below(s->out, s->n_out, t);
     *b = (struct psg_audit_bound){ .threshold = t,
@@ -124,6 +150,16 @@ static void count(const struct scores *s, double t, bool guess_in, struct psg_au
                                    .n_slips = guess_in ? s->n_out : s->n_in };
 }
 
+void audit_rates(const struct psg_audit_bound *b, double confidence, double *hit,
+                 double *slip)
+{
+    double each = 1 - (1 - confidence) / 2; /* two rates, each may be wrong */
+    *hit = psg_binomial_lower(b->hits, b->n_hits, each);
+    *slip = psg_binomial_upper(b->slips, b->n_slips, each);
+}
+
+/* ---- thresholds ---- */
+
 /* A quick stand-in for the bound, to choose by: normal limits of a Poisson count. */
 static double promise(const struct psg_audit_bound *b, double delta, double z)
 {
@@ -131,8 +167,8 @@ static double promise(const struct psg_audit_bound *b, double delta, double z)
     double hit = k + z * z / 2 - z * sqrt(k + z * z / 4);
     double miss = (double)(b->n_hits - b->hits) / (double)b->n_hits;
     if (miss < 0.5) /* the count of misses is the smaller one */
-        hit = (double)b->n_hits * (1 - miss) - z * sqrt((double)b->n_hits * miss + z * z / 4) -
-              z * z / 2;
+        hit = (double)b->n_hits * (1 - miss) -
+              z * sqrt((double)b->n_hits * miss + z * z / 4) - z * z / 2;
     double slip = m + z * z / 2 + z * sqrt(m + z * z / 4);
     double top = hit / (double)b->n_hits - delta;
     return top > 0 ? log(top / fmin(1, slip / (double)b->n_slips)) : -INFINITY;
@@ -143,7 +179,7 @@ static void consider(const struct scores *s, double t, double delta, double z,
 {
     for (int guess_in = 0; guess_in < 2; guess_in++) {
         struct psg_audit_bound b;
-        count(s, t, guess_in, &b);
+        audit_count(s, t, guess_in, &b);
         double worth = promise(&b, delta, z);
         if (worth > *best_worth) {
             *best_worth = worth;
@@ -154,42 +190,35 @@ static void consider(const struct scores *s, double t, double delta, double z,
 
 /* Candidates are scores themselves, few in the middle and all near the ends, where large ratios
  * are. */
-static void choose(const struct scores *s, double delta, double z, struct psg_audit_bound *best)
+static void choose(const struct scores *s, double delta, struct psg_audit_bound *best)
 {
     double worth = -INFINITY;
-    count(s, s->out[s->n_out / 2], true, best);
+    audit_count(s, s->out[s->n_out / 2], true, best);
     for (int side = 0; side < 2; side++) {
         const double *score = side ? s->in : s->out;
         int64_t n = side ? s->n_in : s->n_out;
         for (int64_t i = 0; i < n; i += 1 + (i < n / 2 ? i : n - i) / 20) {
-            consider(s, score[i], delta, z, best, &worth);
-            consider(s, nextafter(score[i], INFINITY), delta, z, best, &worth);
+            consider(s, score[i], delta, 2, best, &worth);
+            consider(s, nextafter(score[i], INFINITY), delta, 2, best, &worth);
         }
     }
 }
 
-int psg_audit_bound(const double *in, int64_t n_in, const double *out, int64_t n_out, double delta,
-                    double confidence, struct psg_audit_bound *bound, struct psg_error *err)
+int psg_audit_bound(const double *in, int64_t n_in, const double *out, int64_t n_out,
+                    double delta, double confidence, struct psg_audit_bound *bound,
+                    struct psg_error *err)
 {
-    if (n_in < 8 || n_out < 8)
-        return psg_fail(err, PSG_E_RANGE, "n_in", "needs at least 8 scores of each kind");
-    if (!(delta >= 0 && delta < 1) || !(confidence > 0 && confidence < 1))
-        return psg_fail(err, PSG_E_RANGE, delta >= 0 && delta < 1 ? "confidence" : "delta",
-                        "is out of range");
-    int64_t half_in = n_in / 2, half_out = n_out / 2;
-    _cleanup_free_ double *a = sorted(in, half_in), *b = sorted(out, half_out);
-    _cleanup_free_ double *c = sorted(in + half_in, n_in - half_in);
-    _cleanup_free_ double *d = sorted(out + half_out, n_out - half_out);
-    if (!a || !b || !c || !d)
-        return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
-    struct scores first = { a, b, half_in, half_out };
-    struct scores second = { c, d, n_in - half_in, n_out - half_out };
+    _cleanup_(scores_free) struct scores first = { 0 }, second = { 0 };
+    int r = audit_check(n_in, n_out, delta, confidence, err);
+    if (r == 0)
+        r = scores_split(in, n_in, out, n_out, 2, &first, &second, err);
+    if (r)
+        return r;
     struct psg_audit_bound chosen;
-    choose(&first, delta, 2, &chosen);
-    count(&second, chosen.threshold, chosen.guess_in, bound);
-    double each = 1 - (1 - confidence) / 2; /* two rates, each may be wrong */
-    double hit = psg_binomial_lower(bound->hits, bound->n_hits, each);
-    double slip = psg_binomial_upper(bound->slips, bound->n_slips, each);
+    double hit, slip;
+    choose(&first, delta, &chosen);
+    audit_count(&second, chosen.threshold, chosen.guess_in, bound);
+    audit_rates(bound, confidence, &hit, &slip);
     bound->epsilon = hit > delta ? fmax(0, log((hit - delta) / slip)) : 0;
     return 0;
 }

@@ -32,11 +32,13 @@ static struct psg_program *program_of(int n)
     snprintf(text, sizeof text, "num_embeddings=%d embedding_dim=1", n);
     struct psg_attrs *a = attrs_from_text(text), *flat = attrs_from_text("");
     ck_assert_int_eq(psg_program_input(p, "x", PSG_I64, &scalar, v, NULL), 0);
-    ck_assert_int_eq(psg_program_add(p, "embedding", "0", v, 1, a, NULL, 0, v, NULL, NULL), 0);
-    ck_assert_int_eq(psg_program_add(p, "flatten", "1", v, 1, flat, NULL, 0, v, NULL, NULL), 0);
-    ck_assert_int_eq(psg_program_input(p, "y", PSG_REAL, &scalar, &v[1], NULL), 0);
-    ck_assert_int_eq(psg_program_add(p, "mse_loss", "loss", v, 2, NULL, NULL, 0, &loss, NULL, NULL),
+    ck_assert_int_eq(psg_program_add(p, "embedding", "0", v, 1, a, NULL, 0, v, NULL, NULL),
                      0);
+    ck_assert_int_eq(psg_program_add(p, "flatten", "1", v, 1, flat, NULL, 0, v, NULL, NULL),
+                     0);
+    ck_assert_int_eq(psg_program_input(p, "y", PSG_REAL, &scalar, &v[1], NULL), 0);
+    ck_assert_int_eq(
+        psg_program_add(p, "mse_loss", "loss", v, 2, NULL, NULL, 0, &loss, NULL, NULL), 0);
     ck_assert_int_eq(psg_program_set_loss(p, loss, NULL), 0);
     ck_assert_int_eq(psg_program_check(p, NULL), 0);
     psg_attrs_free(a);
@@ -72,9 +74,13 @@ static struct psg_train_options options_of(struct run *run)
         .clipping = s->clipping,
         .max_grad_norm = { .initial = 1 },
         .noise_multiplier = { .initial = s->s },
-        .adaptive = { .bound = 1, .quantile = 0.5, .learning_rate = 1e-3,
-                      .count_stddev = 0.55 * s->s, .expected_batch_size = batch,
-                      .min_bound = 1e-3, .max_bound = 1e3 },
+        .adaptive = { .bound = 1,
+                      .quantile = 0.5,
+                      .learning_rate = 1e-3,
+                      .count_stddev = 0.55 * s->s,
+                      .expected_batch_size = batch,
+                      .min_bound = 1e-3,
+                      .max_bound = 1e3 },
         .telemetry_share = s->telemetry_share,
         .loss_bound = 1,
         .poisson = true,
@@ -85,10 +91,12 @@ static struct psg_train_options options_of(struct run *run)
         .lr = { .initial = batch }, /* a step moves the weights by minus the noisy sum */
     };
     if (s->clip_growth > 0)
-        o.max_grad_norm = (struct psg_schedule){ .kind = PSG_SCHEDULE_LIST, .period = 1,
-                                                 .list = run->values, .n_list = 2 };
+        o.max_grad_norm = (struct psg_schedule){
+            .kind = PSG_SCHEDULE_LIST, .period = 1, .list = run->values, .n_list = 2
+        };
     if (s->records_per_user > 0 && planted_now() != RECORDS_FOR_USERS)
-        o.units = (struct psg_units){ .n = run->present, .first = run->first,
+        o.units = (struct psg_units){ .n = run->present,
+                                      .first = run->first,
                                       .record = run->record };
     return o;
 }
@@ -108,8 +116,9 @@ static void run_open(struct run *run)
         { .type = PSG_COL_F32, .data = run->target, .stride = sizeof *run->target },
     };
     struct psg_train_options o = options_of(run);
-    ck_assert_msg(psg_trainer_new(run->program, &o, column, (int64_t)run->present * per_user, &key,
-                                  &run->trainer, &err) == 0,
+    ck_assert_msg(psg_trainer_new(run->program, &o, column,
+                                  (int64_t)run->present * per_user, &key, &run->trainer,
+                                  &err) == 0,
                   "%s: %s", err.place, err.text);
 }
 
@@ -130,7 +139,8 @@ static double side_loss(const struct run *run, const struct psg_step_report *r)
     const struct setup *s = run->setup;
     double loss = 0;
     if (s->telemetry_share > 0) { /* loss and clip sums, each 1 more with noise `spread` */
-        double spread = s->s / sqrt(s->telemetry_share / 2), e = s->sequential ? 1 : s->q * s->n;
+        double spread = s->s / sqrt(s->telemetry_share / 2),
+               e = s->sequential ? 1 : s->q * s->n;
         loss += (2 * r->noisy_loss * e - 1) / (2 * spread * spread);
         loss += (2 * r->noisy_clip_fraction * e - 1) / (2 * spread * spread);
     }
@@ -148,7 +158,8 @@ static void game(struct run *run, double *const score[N_SCORES])
 {
     const struct setup *s = run->setup;
     const float *w = psg_trainer_params(run->trainer);
-    double *low = calloc((size_t)run->n, sizeof *low), *high = calloc((size_t)run->n, sizeof *high);
+    double *low = calloc((size_t)run->n, sizeof *low),
+           *high = calloc((size_t)run->n, sizeof *high);
     for (int k = 0; k < N_SCORES; k++)
         for (int i = 0; i < run->n; i++)
             score[k][i] = 0;
@@ -173,7 +184,8 @@ static void game(struct run *run, double *const score[N_SCORES])
     free(high);
 }
 
-static void play_parallel(const struct setup *setup, struct games *g)
+/* Fills games first, first + 1, ... */
+static void play_parallel(const struct setup *setup, struct games *g, int first)
 {
     struct run run = { .setup = setup, .n = 2 * setup->n, .present = setup->n };
     double *score[N_SCORES];
@@ -183,8 +195,8 @@ static void play_parallel(const struct setup *setup, struct games *g)
     game(&run, score);
     for (int k = 0; k < N_SCORES; k++)
         for (int i = 0; i < setup->n; i++) {
-            g->in[k][i] = score[k][i];
-            g->out[k][i] = score[k][setup->n + i];
+            g->in[k][first + i] = score[k][i];
+            g->out[k][first + i] = score[k][setup->n + i];
         }
     run_close(&run);
     for (int k = 0; k < N_SCORES; k++)
@@ -208,15 +220,19 @@ static void play_sequential(const struct setup *setup, struct games *g)
 
 void games_play(const struct setup *setup, struct games *games)
 {
-    *games = (struct games){ .n = setup->n };
+    int runs = setup->runs > 1 ? setup->runs : 1;
+    *games = (struct games){ .n = setup->n * runs };
     for (int k = 0; k < N_SCORES; k++) {
-        games->in[k] = calloc((size_t)setup->n, sizeof *games->in[k]);
-        games->out[k] = calloc((size_t)setup->n, sizeof *games->out[k]);
+        games->in[k] = calloc((size_t)games->n, sizeof *games->in[k]);
+        games->out[k] = calloc((size_t)games->n, sizeof *games->out[k]);
     }
     if (setup->sequential)
         play_sequential(setup, games);
-    else
-        play_parallel(setup, games);
+    for (int i = 0; i < runs && !setup->sequential; i++) {
+        struct setup one = *setup;
+        one.seed += 1000 * (uint64_t)i;
+        play_parallel(&one, games, setup->n * i);
+    }
 }
 
 void games_free(struct games *games)

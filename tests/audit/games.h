@@ -22,6 +22,7 @@ struct setup {
      * sequential: two runs with one coordinate, n games one after the other in each */
     int n;
     bool sequential;
+    int runs; /* parallel runs, one after the other; 0 stands for 1 */
     enum psg_clipping clipping; /* FLAT, ADAPTIVE, AUTO_S */
     double telemetry_share;
     double clip_growth; /* bound of step k: 1, then this; 0: always 1 */
@@ -30,7 +31,7 @@ struct setup {
     uint64_t seed;
 };
 
-/* in[score][game], out[score][game]: n games each; freed with games_free(). */
+/* in[score][game], out[score][game]: n games each (of all runs); freed with games_free(). */
 struct games {
     int n;
     double *in[N_SCORES], *out[N_SCORES];

@@ -1,5 +1,5 @@
 /* The audit: its estimator, clean runs at several budgets, and a planted bug at a time. With
- * AUDIT_CANARIES=N the clean runs have N canaries on each side. */
+ * AUDIT_RUNS=N a clean budget is audited over N runs. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,8 @@ static const double deltas[] = { 1e-5, 0.01, 0.1, 0.3 };
 enum { N_DELTAS = sizeof deltas / sizeof deltas[0] };
 
 /* True when some score refutes some claim, at 95% over all of them together. */
-static bool rejected(const struct setup *setup, const struct games *g, char *text, size_t size)
+static bool rejected(const struct setup *setup, const struct games *g, char *text,
+                     size_t size)
 {
     bool any = false;
     double confidence = 1 - 0.05 / (N_SCORES * N_DELTAS), best = -INFINITY;
@@ -45,7 +46,8 @@ START_TEST(binomial_bounds_are_clopper_and_pearsons)
     ck_assert_double_eq_tol(psg_binomial_upper(0, 100, 0.95), 1 - pow(0.05, 0.01), 1e-12);
     ck_assert_double_eq_tol(psg_binomial_lower(100, 100, 0.95), pow(0.05, 0.01), 1e-12);
     /* the defining equations, summed term by term */
-    double low = psg_binomial_lower(10, 100, 0.975), high = psg_binomial_upper(10, 100, 0.975);
+    double low = psg_binomial_lower(10, 100, 0.975),
+           high = psg_binomial_upper(10, 100, 0.975);
     double at_least = 0, at_most = 0;
     for (int k = 0; k <= 100; k++) {
         double choose = lgamma(101) - lgamma(k + 1) - lgamma(101 - k);
@@ -82,7 +84,8 @@ START_TEST(bounds_of_a_gaussian_are_below_the_truth_and_near)
     ck_assert_int_eq(psg_audit_bound(in, N, out, N, 1e-5, 0.95, &b, NULL), 0);
     ck_assert_double_gt(b.epsilon, 0.5);
     ck_assert_double_lt(b.epsilon, psg_gdp_epsilon(0.7, 1e-5));
-    ck_assert_int_eq(psg_audit_bound(out, N / 2, out + N / 2, N / 2, 1e-5, 0.95, &b, NULL), 0);
+    ck_assert_int_eq(psg_audit_bound(out, N / 2, out + N / 2, N / 2, 1e-5, 0.95, &b, NULL),
+                     0);
     ck_assert_double_lt(b.epsilon, 0.1);
     ck_assert_int_eq(psg_audit_bound(in, 7, out, N, 1e-5, 0.95, &b, NULL), PSG_E_RANGE);
     ck_assert_int_eq(psg_audit_bound(in, N, out, N, 1, 0.95, &b, NULL), PSG_E_RANGE);
@@ -95,43 +98,86 @@ END_TEST
 START_TEST(step_scores_are_privacy_losses)
 {
     ck_assert_double_eq_tol(psg_audit_step_score(1, 2, 0.7), 0.4 / 8, 1e-14);
-    ck_assert_double_eq_tol(psg_audit_step_score(0.3, 0.5, 1.2), log(0.7 + 0.3 * exp(2.8)), 1e-13);
-    ck_assert_double_eq_tol(psg_audit_step_score(0.3, 0.5, -4), log(0.7 + 0.3 * exp(-18.0)), 1e-13);
+    ck_assert_double_eq_tol(psg_audit_step_score(0.3, 0.5, 1.2), log(0.7 + 0.3 * exp(2.8)),
+                            1e-13);
+    ck_assert_double_eq_tol(psg_audit_step_score(0.3, 0.5, -4), log(0.7 + 0.3 * exp(-18.0)),
+                            1e-13);
     ck_assert(isfinite(psg_audit_step_score(0.01, 0.01, 1e6)));
     ck_assert(psg_audit_step_score(0, 1, 5) == 0);
 }
 END_TEST
 
+/* Many audits of a mechanism that is what it claims to be: few are wrong, most are near. */
+START_TEST(bounds_of_noise_hold_as_often_as_they_say)
+{
+    enum { TRIALS = 200, N = 400 };
+    struct psg_key key;
+    float z[2 * N];
+    double in[N], out[N];
+    struct psg_dp_event claim = { 1, 1.25, 1 };
+    int wrong = 0, near = 0;
+    psg_key_from_seed(4, &key);
+    for (int t = 0; t < TRIALS; t++) {
+        struct psg_audit_noise a;
+        ck_assert_int_eq(
+            psg_normal_fill(&key, PSG_RNG_NOISE, (uint64_t)t, 0, 0, 2 * N, z, NULL), 0);
+        for (int i = 0; i < N; i++) {
+            in[i] = 0.8 + (double)z[i];
+            out[i] = (double)z[N + i];
+        }
+        ck_assert_int_eq(psg_audit_noise(in, N, out, N, &claim, 1e-5, 0.95, &a, NULL), 0);
+        wrong += a.noise_multiplier < 1.25;
+        near += a.bound.epsilon > psg_gdp_epsilon(0.8, 1e-5) / 2;
+    }
+    ck_assert_int_le(wrong, TRIALS / 20);
+    ck_assert_int_ge(near, TRIALS / 2);
+    struct psg_audit_noise none;
+    ck_assert_int_eq(psg_audit_noise(out, N, out, N, &claim, 1e-5, 0.95, &none, NULL), 0);
+    ck_assert_double_lt(none.bound.epsilon, 0.2);
+    claim.sample_rate = 0;
+    ck_assert_int_eq(psg_audit_noise(in, N, out, N, &claim, 1e-5, 0.95, &none, NULL),
+                     PSG_E_RANGE);
+}
+END_TEST
+
 /* ---- clean runs ---- */
 
-/* How near the bound comes is printed, not asserted: at delta 1e-5 it rests on a few dozen counts
- * and moves with the seed, see README.md. */
 static const struct setup budgets[] = {
-    { .q = 0.5, .s = 4, .steps = 12, .n = 20000, .seed = 1 },
-    { .q = 0.5, .s = 1.5, .steps = 6, .n = 20000, .seed = 2 },
-    { .q = 0.5, .s = 6, .steps = 12, .n = 20000, .seed = 3, .secure = true },
+    { .q = 0.5, .s = 4, .steps = 12, .n = 8000, .seed = 1 },
+    { .q = 0.5, .s = 1.5, .steps = 6, .n = 8000, .seed = 2 },
+    { .q = 0.5, .s = 6, .steps = 12, .n = 12000, .seed = 3, .secure = true },
+    { .q = 1, .s = 2, .steps = 4, .n = 8000, .seed = 4 },
+    { .q = 0.1, .s = 1, .steps = 16, .n = 8000, .seed = 5 },
 };
 enum { N_BUDGETS = sizeof budgets / sizeof budgets[0] };
 
-START_TEST(clean_runs_keep_what_is_claimed)
+/* Both bounds keep below what is claimed. At least half of it is seen: in a few games when the
+ * mechanism is known to be a sampled Gaussian, in very many when nothing is known of it. */
+START_TEST(clean_runs_keep_what_is_claimed_and_show_half_of_it)
 {
     struct setup s = budgets[_i];
     struct games g;
     struct psg_audit_bound b;
+    struct psg_audit_noise a;
     char text[128];
-    const char *n = getenv("AUDIT_CANARIES");
-    s.n = n ? atoi(n) : s.n;
+    const char *runs = getenv("AUDIT_RUNS");
+    s.runs = runs ? atoi(runs) : 1;
     planted_set(PLANTED_NOTHING, 1);
     games_play(&s, &g);
     ck_assert_msg(!rejected(&s, &g, text, sizeof text), "%s", text);
-    double claim = games_claim(&s, 1e-5);
-    ck_assert_int_eq(psg_audit_bound(g.in[SCORE_LOSS], g.n, g.out[SCORE_LOSS], g.n, 1e-5, 0.95, &b,
-                                     NULL),
-                     0);
-    printf("# q %g s %g steps %d: epsilon %.3f claimed, at least %.3f by audit (%.0f%%)\n", s.q,
-           s.s, s.steps, claim, b.epsilon, 100 * b.epsilon / claim);
+    double claim = games_claim(&s, 1e-5), *in = g.in[SCORE_LOSS], *out = g.out[SCORE_LOSS];
+    struct psg_dp_event event = { s.q, s.s, s.steps };
+    ck_assert_int_eq(psg_audit_bound(in, g.n, out, g.n, 1e-5, 0.95, &b, NULL), 0);
+    ck_assert_int_eq(psg_audit_noise(in, g.n, out, g.n, &event, 1e-5, 0.95, &a, NULL), 0);
+    printf(
+        "# q %g s %g steps %d: epsilon %.3f claimed, at least %.3f (%.0f%%), as a sampled "
+        "Gaussian at least %.3f (%.0f%%)\n",
+        s.q, s.s, s.steps, claim, b.epsilon, 100 * b.epsilon / claim, a.bound.epsilon,
+        100 * a.bound.epsilon / claim);
     ck_assert_double_lt(b.epsilon, claim);
-    ck_assert_double_gt(b.epsilon, 0);
+    ck_assert_double_gt(b.epsilon, runs ? claim / 2 : 0);
+    ck_assert_double_lt(a.bound.epsilon, claim);
+    ck_assert_double_gt(a.bound.epsilon, claim / 2);
     games_free(&g);
 }
 END_TEST
@@ -139,7 +185,7 @@ END_TEST
 /* ---- planted bugs ---- */
 
 #define MANY .q = 0.5, .s = 1, .steps = 4, .n = 4000
-#define ONE .q = 1, .s = 1, .steps = 1, .n = 4000, .sequential = true
+#define ONE  .q = 1, .s = 1, .steps = 1, .n = 4000, .sequential = true
 
 static const struct {
     enum planted bug;
@@ -150,8 +196,8 @@ static const struct {
     { NOISE_PER_MICROBATCH, { MANY, .seed = 13 } },
     { NOISE_LEFT_OUT, { MANY, .seed = 14 } },
     { NOISE_REUSED, { MANY, .seed = 15 } },
-    { NOISE_NOT_ON_EMPTY, { .q = 0.5, .s = 2, .steps = 4, .n = 1000, .sequential = true,
-                            .seed = 16 } },
+    { NOISE_NOT_ON_EMPTY,
+      { .q = 0.5, .s = 2, .steps = 4, .n = 1000, .sequential = true, .seed = 16 } },
     { CLIP_SKIPPED, { MANY, .seed = 17 } },
     { CLIP_INVERTED, { MANY, .seed = 18 } },
     { CLIP_PER_BATCH, { MANY, .seed = 19 } },
@@ -212,7 +258,9 @@ int main(void)
     tcase_add_test(tc, binomial_bounds_are_clopper_and_pearsons);
     tcase_add_test(tc, bounds_of_a_gaussian_are_below_the_truth_and_near);
     tcase_add_test(tc, step_scores_are_privacy_losses);
-    tcase_add_loop_test(tc, clean_runs_keep_what_is_claimed, 0, N_BUDGETS);
+    tcase_add_test(tc, bounds_of_noise_hold_as_often_as_they_say);
+    tcase_add_loop_test(tc, clean_runs_keep_what_is_claimed_and_show_half_of_it, 0,
+                        N_BUDGETS);
     tcase_add_loop_test(tc, every_planted_bug_is_rejected, 0, N_BUGS);
     suite_add_tcase(suite, tc);
     return suite_run(suite);

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "psg/accountant.h"
 #include "psg/status.h"
 
 #ifdef __cplusplus
@@ -29,16 +30,33 @@ PSG_API double psg_binomial_upper(int64_t hits, int64_t n, double confidence);
 struct psg_audit_bound {
     double epsilon; /* >= 0; true epsilon at delta is at least this with the confidence */
     double threshold;
-    bool guess_in;        /* the event is score >= threshold, likely `in`; else score < threshold */
-    int64_t hits, n_hits; /* events on the likely side, and of how many scores */
+    bool
+        guess_in; /* the event is score >= threshold, likely `in`; else score < threshold */
+    int64_t hits, n_hits;   /* events on the likely side, and of how many scores */
     int64_t slips, n_slips; /* on the other side */
 };
 
 /* Largest epsilon that the scores in[n_in] and out[n_out] refute at delta. The first half of each
  * chooses the threshold, the second half is counted. At least 8 of each; NaN scores count as
  * -INFINITY. delta in [0, 1), confidence in (0, 1). PSG_E_NOMEM, PSG_E_RANGE. */
-PSG_API int psg_audit_bound(const double *in, int64_t n_in, const double *out, int64_t n_out,
-                            double delta, double confidence, struct psg_audit_bound *bound,
+PSG_API int psg_audit_bound(const double *in, int64_t n_in, const double *out,
+                            int64_t n_out, double delta, double confidence,
+                            struct psg_audit_bound *bound, struct psg_error *err);
+
+struct psg_audit_noise {
+    double noise_multiplier; /* at most this much noise; INFINITY: nothing was refuted */
+    struct psg_audit_bound bound; /* epsilon: of so much noise, by prv's lower side */
+};
+
+/* What the scores say when the mechanism is known to be claim->steps sampled Gaussians with
+ * claim->sample_rate, and only its noise is in question: the noise multipliers whose whole
+ * trade-off curve allows the counted rates (Nasr et al. 2023, section 4: the curve of the mechanism
+ * instead of one line of it). Tight with few scores, since the threshold may lie where they are
+ * many; but a bug that makes another mechanism of it may escape, so ask psg_audit_bound() too.
+ * claim->noise_multiplier is not looked at. PSG_E_NOMEM, PSG_E_RANGE. */
+PSG_API int psg_audit_noise(const double *in, int64_t n_in, const double *out,
+                            int64_t n_out, const struct psg_dp_event *claim, double delta,
+                            double confidence, struct psg_audit_noise *answer,
                             struct psg_error *err);
 
 /* Score of one step for a canary with a coordinate of its own: the privacy loss of seeing x there,
