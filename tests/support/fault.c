@@ -154,8 +154,10 @@ static bool tick(bool is_write)
     return !fault.files_only && env_tick(is_write);
 }
 
+/* The list is also read by a power cut that another thread's operation brings about. */
 static void forget(struct fault_file *f)
 {
+    pthread_mutex_lock(&fault.lock);
     while (f->first) {
         struct pending *w = f->first;
         f->first = w->next;
@@ -164,9 +166,10 @@ static void forget(struct fault_file *f)
         free(w);
     }
     f->last = &f->first;
+    pthread_mutex_unlock(&fault.lock);
 }
 
-static bool remember(struct fault_file *f, const void *data, int n, int64_t at)
+static void remember(struct fault_file *f, const void *data, int n, int64_t at)
 {
     struct pending *w = calloc(1, sizeof *w);
     if (!w)
@@ -183,17 +186,20 @@ static bool remember(struct fault_file *f, const void *data, int n, int64_t at)
     if (at < size)
         f->real->pMethods->xRead(f->real, w->before, n, at);
     memcpy(w->after, data, (size_t)n);
+    pthread_mutex_lock(&fault.lock);
     *f->last = w;
     f->last = &w->next;
-    return true;
+    pthread_mutex_unlock(&fault.lock);
 }
 
 static int file_close(sqlite3_file *file)
 {
     struct fault_file *f = (struct fault_file *)file;
+    pthread_mutex_lock(&fault.lock);
     for (int i = 0; i < FAULT_FILES; i++)
         if (fault.files[i] == f)
             fault.files[i] = NULL;
+    pthread_mutex_unlock(&fault.lock);
     forget(f);
     return f->real->pMethods->xClose(f->real);
 }
@@ -315,12 +321,15 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int 
     if (rc != SQLITE_OK)
         return rc;
     f->base.pMethods = &methods;
-    for (int i = 0; i < FAULT_FILES; i++)
-        if (!fault.files[i]) {
-            fault.files[i] = f;
-            return SQLITE_OK;
-        }
-    abort();
+    pthread_mutex_lock(&fault.lock);
+    int i = 0;
+    while (i < FAULT_FILES && fault.files[i])
+        i++;
+    if (i == FAULT_FILES)
+        abort();
+    fault.files[i] = f;
+    pthread_mutex_unlock(&fault.lock);
+    return SQLITE_OK;
 }
 
 static int vfs_delete(sqlite3_vfs *vfs, const char *name, int sync_dir)

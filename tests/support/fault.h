@@ -3,7 +3,7 @@
  *
  * A power cut keeps, of every file, what was synced, and of the writes since then a random
  * selection, some of them torn at a 512-byte boundary; then the process ends with FAULT_EXIT.
- * So run what is to be cut in a child process. One thread's operations at a time. */
+ * So run what is to be cut in a child process. Threads may share the world. */
 #ifndef TESTS_FAULT_H
 #define TESTS_FAULT_H
 
