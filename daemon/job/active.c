@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,6 +72,16 @@ static int open_job_dir(struct jobs *jobs, const char *id)
     return env_open_dir(jobs->env, jobs->dir, id);
 }
 
+static int count_artifacts(int dir)
+{
+    static const char *const names[] = { "model.safetensors", "metrics.csv", "privacy.json",
+                                         "job.json" };
+    int n = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        n += faccessat(dir, names[i], F_OK, 0) == 0;
+    return n;
+}
+
 /* ---- what the worker asks and tells; on the loop ---- */
 
 static void lease_committed(void *arg, int r)
@@ -123,26 +134,40 @@ static void on_lease(void *arg, int64_t from, int64_t to)
         jobs_fail(a->jobs, r);
 }
 
-static void keep_artifact(struct active *a, const struct event_artifact *artifact)
+/* True when it is one more than any attempt has come to. */
+static bool keep_artifact(struct active *a, const struct event_artifact *artifact)
 {
     int i = 0;
     while (i < a->n_artifacts && strcmp(a->artifact_name[i], artifact->name) != 0)
         i++;
     if (i == (int)(sizeof a->artifact / sizeof *a->artifact))
-        return;
+        return false;
     snprintf(a->artifact_name[i], sizeof a->artifact_name[i], "%s", artifact->name);
     a->artifact[i] = (struct artifact_info){ .name = a->artifact_name[i],
                                              .bytes = artifact->bytes };
     snprintf(a->artifact[i].sha256, sizeof a->artifact[i].sha256, "%s", artifact->sha256);
     a->n_artifacts = i == a->n_artifacts ? i + 1 : a->n_artifacts;
+    return a->n_artifacts > a->n_artifacts_before;
+}
+
+/* Room for this is not worth waiting for: without it one more crash counts. */
+static void note_progress(struct active *a)
+{
+    struct problem p;
+    int r = store_begin(a->jobs->store, &p);
+    if (r == 0)
+        r = store_end(a->jobs->store, jobs_clear_failures(a, &p), &p);
+    if (r < 0)
+        jobs_fail(a->jobs, r);
 }
 
 static void on_event(void *arg, struct run_event *told)
 {
     struct active *a = arg;
     const struct event *event = &told->event;
-    if (event->type == EVENT_ARTIFACT) {
-        keep_artifact(a, &event->artifact); /* told together with the end */
+    if (event->type == EVENT_ARTIFACT) { /* told together with the end */
+        if (keep_artifact(a, &event->artifact) && a->row.failures > 0)
+            note_progress(a);
         run_event_done(a->run, told);
         return;
     }
@@ -208,6 +233,7 @@ static int fill_run_spec(struct active *a, struct problem *p)
     int dir = open_job_dir(jobs, a->row.id);
     if (dir < 0)
         return error_refuse(p, dir == -ENOSPC ? PROBLEM_DISK_FULL : PROBLEM_INTERNAL, NULL);
+    a->n_artifacts_before = count_artifacts(dir);
     const struct plan *plan = a->plan;
     a->run_spec = (struct run_spec){
         .env = jobs->env,

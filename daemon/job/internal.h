@@ -34,7 +34,7 @@ struct active {
     bool telling; /* events_committed() waits for the open batch */
     struct artifact_info artifact[8];
     char artifact_name[8][64];
-    int n_artifacts;
+    int n_artifacts, n_artifacts_before; /* before: that an earlier attempt has written */
     bool ended;
     struct run_result result;
     uint64_t last_step_ns;

@@ -267,7 +267,8 @@ static int evaluate_chunks(struct attempt *a, int64_t classes, int64_t width,
     return 0;
 }
 
-static bool evaluate(struct attempt *a)
+/* again: it is told once more, the metrics have it. */
+static bool evaluate(struct attempt *a, bool again)
 {
     const struct dataset_spec *dataset = a->spec->dataset;
     const struct psg_type *type = psg_program_output_type(a->spec->program);
@@ -289,7 +290,8 @@ static bool evaluate(struct attempt *a)
     struct metric line = { .step = a->done, .loss = NAN, .clip_fraction = NAN, .lr = a->last.lr,
                            .epsilon = a->epsilon, .eval_loss = event.eval.loss,
                            .eval_accuracy = event.eval.accuracy };
-    metrics_add(a->metrics, &line, true);
+    if (!again)
+        metrics_add(a->metrics, &line, true);
     return true;
 }
 
@@ -327,13 +329,9 @@ static void fill_speed(const struct attempt *a, struct event_step *e)
     e->eta_s = (double)(a->spec->steps - a->done) / per_s;
 }
 
-static bool tell_step(struct attempt *a)
+static void send_step(struct attempt *a, double loss, double clip_fraction)
 {
     struct event event;
-    if (!params_are_finite(a))
-        return fail(a, JOB_REASON_DIVERGED, false);
-    if (!update_epsilon(a))
-        return false;
     event_init(&event, EVENT_STEP);
     struct event_step *e = &event.step;
     e->step = a->done;
@@ -341,11 +339,10 @@ static bool tell_step(struct attempt *a)
     e->epoch = (double)a->done / (double)a->spec->steps_per_epoch;
     e->lr = a->last.lr;
     e->expected_batch_size = a->spec->options.expected_batch_size;
-    if (a->weight > 0) {
-        e->loss = a->loss_sum / a->weight;
-        e->clip_fraction = a->clip_sum / a->weight;
-        e->is_private = a->spec->telemetry == TELEMETRY_RAW && !a->spec->dataset->is_public;
-    }
+    e->loss = loss;
+    e->clip_fraction = clip_fraction;
+    e->is_private = isfinite(loss) && a->spec->telemetry == TELEMETRY_RAW &&
+                    !a->spec->dataset->is_public;
     if (a->spec->is_private) {
         e->noise_multiplier = a->last.noise_multiplier;
         e->epsilon = a->epsilon;
@@ -353,13 +350,43 @@ static bool tell_step(struct attempt *a)
     }
     fill_speed(a, e);
     a->port->event(a->port, &event);
-    struct metric line = { .step = a->done, .loss = e->loss, .clip_fraction = e->clip_fraction,
-                           .lr = e->lr, .epsilon = e->epsilon, .eval_loss = NAN,
+}
+
+static bool tell_step(struct attempt *a)
+{
+    if (!params_are_finite(a))
+        return fail(a, JOB_REASON_DIVERGED, false);
+    if (!update_epsilon(a))
+        return false;
+    struct metric line = { .step = a->done, .loss = NAN, .clip_fraction = NAN, .lr = a->last.lr,
+                           .epsilon = a->epsilon, .eval_loss = NAN,
                            .eval_accuracy = NAN };
+    if (a->weight > 0) {
+        line.loss = a->loss_sum / a->weight;
+        line.clip_fraction = a->clip_sum / a->weight;
+    }
+    send_step(a, line.loss, line.clip_fraction);
     metrics_add(a->metrics, &line, false);
     a->loss_sum = a->clip_sum = a->weight = 0;
     a->event_ns = now_ns(a);
     return true;
+}
+
+/* The checkpoint behind the last step may have outlived the events that told of it: they are told
+ * again, with the same numbers. */
+static bool tell_last_step_again(struct attempt *a)
+{
+    struct metric line = { .loss = NAN, .clip_fraction = NAN };
+    for (int64_t i = 0; i < a->metrics->n; i++)
+        if (a->metrics->line[i].step == a->done && isnan(a->metrics->line[i].eval_loss))
+            line = a->metrics->line[i];
+    a->last.lr = line.lr;
+    a->last.noise_multiplier =
+        psg_trainer_noise_multiplier(&a->spec->options, (uint64_t)a->done - 1);
+    if (!update_epsilon(a))
+        return false;
+    send_step(a, line.loss, line.clip_fraction);
+    return evaluate(a, true);
 }
 
 static bool step_event_is_due(const struct attempt *a)
@@ -383,8 +410,9 @@ static bool save(struct attempt *a, bool required)
     }
     struct event event;
     event_init(&event, EVENT_CHECKPOINT);
-    event.checkpoint =
-        (struct event_checkpoint){ .step = info.step, .bytes = info.bytes, .sha256 = info.sha256 };
+    event.checkpoint = (struct event_checkpoint){ .step = info.step,
+                                                  .bytes = info.bytes,
+                                                  .sha256 = info.sha256 };
     a->port->event(a->port, &event);
     return true;
 }
@@ -421,14 +449,17 @@ static bool step(struct attempt *a)
         return false;
     bool last = a->done == a->spec->steps;
     if ((last || (a->spec->eval_every > 0 && a->done % a->spec->eval_every == 0)) &&
-        !evaluate(a))
+        !evaluate(a, false))
         return false;
+    /* the last step too: what follows it can be begun again without training */
     double since = (double)(now_ns(a) - a->checkpoint_ns) * 1e-9;
-    return last || since < a->spec->checkpoint_every_s ? true : save(a, false);
+    return last || since >= a->spec->checkpoint_every_s ? save(a, false) : true;
 }
 
 static bool train(struct attempt *a)
 {
+    if (a->done == a->spec->steps && a->done > 0 && !tell_last_step_again(a))
+        return false;
     while (a->done < a->spec->steps) {
         if (!take_lease(a))
             return false;
