@@ -16,7 +16,7 @@ const struct proto_message *const proto_messages[] = {
     &job_spec_message,      &job_view_message,      &job_page_message,
     &event_message,         &event_page_message,    &dataset_spec_message,
     &dataset_view_message,  &dataset_page_message,  &budget_view_message,
-    &budget_change_message, &ledger_row_message,    &ledger_page_message,
+    &budget_change_message, &ledger_import_message, &ledger_row_message,    &ledger_page_message,
     &plan_view_message,     &artifact_view_message, &artifact_page_message,
     &version_view_message,  &whoami_view_message,   &queue_view_message,
     &device_list_message,   &ready_view_message,    &token_spec_message,

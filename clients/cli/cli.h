@@ -37,6 +37,7 @@ int command_privacy_epsilon(struct cli *cli, int argc, char **argv);
 int command_privacy_delta(struct cli *cli, int argc, char **argv);
 int command_privacy_noise_multiplier(struct cli *cli, int argc, char **argv);
 int command_privacy_steps(struct cli *cli, int argc, char **argv);
+int command_privacy_curve(struct cli *cli, int argc, char **argv);
 
 /* Connects as the options and the environment say. NULL: it was said why. */
 dpc_client *cli_open(const struct cli *cli);

@@ -43,6 +43,8 @@ static const struct command {
       command_privacy_noise_multiplier },
     { "privacy steps", "steps that fit a target epsilon (no daemon needed)",
       command_privacy_steps },
+    { "privacy curve", "epsilon against steps or delta, drawn (no daemon needed)",
+      command_privacy_curve },
 };
 
 #define N_COMMANDS (sizeof commands / sizeof *commands)

@@ -8,27 +8,20 @@
 
 #include "cli.h"
 #include "event.h"
+#include "question.h"
 #include "proto/text.h"
 #include "psg/accountant.h"
 
 #define STEPS_MAX 1000000000
 
-struct question {
-    const char *accountant;
-    enum psg_accountant_kind kind;
-    struct args_list events;
-    size_t n_event;
-    struct psg_dp_event event[ARGS_LIST_MAX];
-};
-
-static int fail_library(const char *command, const struct psg_error *err)
+int question_fail(const char *command, const struct psg_error *err)
 {
     fprintf(stderr, "dpsgctl privacy %s: %s%s%s\n", command, err->place,
             err->place[0] ? ": " : "", err->text);
     return EXIT_FAILED;
 }
 
-static int fail_option(const char *command, const char *what)
+int question_fail_option(const char *command, const char *what)
 {
     fprintf(stderr, "dpsgctl privacy %s: %s (see dpsgctl privacy %s --help)\n", command,
             what, command);
@@ -55,19 +48,18 @@ int event_parse(const char *text, struct psg_dp_event *event)
     return parse_steps(last + 1, &event->steps);
 }
 
-/* accountant and events; -1 to go on, otherwise an exit status */
-static int question_read(struct question *q, const char *command)
+int question_read(struct question *q, const char *command)
 {
     struct psg_error err;
     if (psg_accountant_kind_parse(q->accountant, &q->kind, &err))
-        return fail_library(command, &err);
+        return question_fail(command, &err);
     for (size_t i = 0; i < q->events.n; i++)
         if (event_parse(q->events.values[i], &q->event[q->n_event++]))
-            return fail_option(command, "an event is SAMPLE_RATE,NOISE_MULTIPLIER,STEPS");
+            return question_fail_option(command, "an event is SAMPLE_RATE,NOISE_MULTIPLIER,STEPS");
     return -1;
 }
 
-static void print_member(const char *name, double value)
+void question_put(const char *name, double value)
 {
     char buf[PROTO_REAL_MAX];
     printf("\"%s\": %s", name, proto_real_text(value, buf));
@@ -76,8 +68,26 @@ static void print_member(const char *name, double value)
 static void print_tail(const struct question *q, double delta)
 {
     printf(", \"accountant\": \"%s\", ", psg_accountant_kind_name(q->kind));
-    print_member("delta", delta);
+    question_put("delta", delta);
     printf("}\n");
+}
+
+/* What is known beside the answer: the order that won; bounds and how they were found. */
+static void print_details(const struct question *q, const struct psg_dp_epsilon *out)
+{
+    if (q->kind == PSG_ACCOUNTANT_PRV) {
+        printf(", ");
+        question_put("lower", out->lower);
+        printf(", ");
+        question_put("estimate", out->estimate);
+        printf(", \"method\": \"%s\"", psg_accountant_kind_name(out->method));
+    }
+    if (out->order > 0) {
+        printf(", ");
+        question_put("order", out->order);
+    }
+    if (!isfinite(out->epsilon)) /* null on standard output: this is why */
+        fprintf(stderr, "no finite epsilon holds at delta %g\n", out->delta);
 }
 
 int command_privacy_epsilon(struct cli *cli, int argc, char **argv)
@@ -103,13 +113,14 @@ int command_privacy_epsilon(struct cli *cli, int argc, char **argv)
     if (r >= 0)
         return r;
     if (isnan(delta) || q.n_event == 0)
-        return fail_option("epsilon", "needs --delta and at least one --event");
+        return question_fail_option("epsilon", "needs --delta and at least one --event");
     struct psg_dp_epsilon out;
     struct psg_error err;
     if (psg_dp_epsilon(q.kind, q.event, q.n_event, delta, &out, &err))
-        return fail_library("epsilon", &err);
+        return question_fail("epsilon", &err);
     printf("{");
-    print_member("epsilon", out.epsilon);
+    question_put("epsilon", out.epsilon);
+    print_details(&q, &out);
     print_tail(&q, delta);
     return EXIT_SUCCEEDED;
 }
@@ -137,13 +148,14 @@ int command_privacy_delta(struct cli *cli, int argc, char **argv)
     if (r >= 0)
         return r;
     if (isnan(epsilon) || q.n_event == 0)
-        return fail_option("delta", "needs --epsilon and at least one --event");
+        return question_fail_option("delta", "needs --epsilon and at least one --event");
     struct psg_dp_epsilon out;
     struct psg_error err;
     if (psg_dp_delta(q.kind, q.event, q.n_event, epsilon, &out, &err))
-        return fail_library("delta", &err);
+        return question_fail("delta", &err);
     printf("{");
-    print_member("epsilon", epsilon);
+    question_put("epsilon", epsilon);
+    print_details(&q, &out);
     print_tail(&q, out.delta);
     return EXIT_SUCCEEDED;
 }
@@ -178,17 +190,17 @@ int command_privacy_noise_multiplier(struct cli *cli, int argc, char **argv)
     if (r >= 0)
         return r;
     if (isnan(epsilon) || isnan(delta) || isnan(rate) || steps < 0)
-        return fail_option("noise-multiplier",
+        return question_fail_option("noise-multiplier",
                            "needs --target-epsilon, --delta, --sample-rate and --steps");
     const struct psg_dp_target target = { q.kind, epsilon, delta, q.event, q.n_event };
     struct psg_dp_epsilon out;
     struct psg_error err;
     if (psg_dp_noise_multiplier(&target, rate, steps, &noise, &out, &err))
-        return fail_library("noise-multiplier", &err);
+        return question_fail("noise-multiplier", &err);
     printf("{");
-    print_member("noise_multiplier", noise);
+    question_put("noise_multiplier", noise);
     printf(", ");
-    print_member("epsilon", out.epsilon);
+    question_put("epsilon", out.epsilon);
     print_tail(&q, delta);
     return EXIT_SUCCEEDED;
 }
@@ -221,14 +233,14 @@ int command_privacy_steps(struct cli *cli, int argc, char **argv)
     if (r >= 0)
         return r;
     if (isnan(epsilon) || isnan(delta) || isnan(rate) || isnan(noise) || most < 0)
-        return fail_option("steps", "needs --target-epsilon, --delta, --sample-rate and "
+        return question_fail_option("steps", "needs --target-epsilon, --delta, --sample-rate and "
                                     "--noise-multiplier");
     const struct psg_dp_target target = { q.kind, epsilon, delta, q.event, q.n_event };
     struct psg_error err;
     if (psg_dp_steps_that_fit(&target, rate, noise, most, &steps, &err))
-        return fail_library("steps", &err);
+        return question_fail("steps", &err);
     printf("{\"steps\": %" PRId64 ", ", steps);
-    print_member("target_epsilon", epsilon);
+    question_put("target_epsilon", epsilon);
     print_tail(&q, delta);
     return EXIT_SUCCEEDED;
 }

@@ -33,6 +33,7 @@ struct attempt {
     /* what the accountant said for the first epsilon_step steps */
     double epsilon;
     int64_t epsilon_step;
+    double ask_ns; /* spent on asking it */
 };
 
 static uint64_t now_ns(const struct attempt *a)
@@ -192,6 +193,16 @@ static bool open_all(struct attempt *a)
 
 /* ---- epsilon ---- */
 
+/* How many steps ahead to ask for. prv takes milliseconds for one kind of step and a second for
+ * fifty, so that live numbers go in strides, larger ones where asking would show in the run's time. */
+static int64_t stride_of(const struct attempt *a)
+{
+    double share = a->ask_ns / ((double)(now_ns(a) - a->start_ns) + 1);
+    if (a->spec->accountant != PSG_ACCOUNTANT_PRV)
+        return 0;
+    return a->spec->steps / (share < 0.01 ? 50 : share < 0.05 ? 20 : 5);
+}
+
 /* An upper bound of the cost of `done` steps: exact while asking is cheap, else that of a few
  * steps more. */
 static bool update_epsilon(struct attempt *a)
@@ -200,16 +211,15 @@ static bool update_epsilon(struct attempt *a)
     struct psg_error err;
     if (!a->spec->is_private || a->epsilon_step >= a->done)
         return true;
-    int64_t stride = a->spec->accountant == PSG_ACCOUNTANT_RDP ||
-                             a->spec->accountant == PSG_ACCOUNTANT_GDP
-                         ? 0
-                         : a->spec->steps / 50;
+    int64_t stride = stride_of(a);
     int64_t target = a->done + stride < a->spec->steps ? a->done + stride : a->spec->steps;
+    uint64_t before = now_ns(a);
     if (!account_for(a, target))
         return false;
-    int r = psg_accountant_epsilon(a->accountant, a->spec->accounting_delta, &eps, &err);
+    int r = psg_accountant_epsilon_bound(a->accountant, a->spec->accounting_delta, &eps, &err);
     if (r < 0)
         return fail_psg(a, r);
+    a->ask_ns += (double)(now_ns(a) - before);
     a->epsilon = isfinite(eps.epsilon) ? eps.epsilon : NAN;
     return true;
 }

@@ -216,6 +216,12 @@ int psg_accountant_epsilon(struct psg_accountant *acc, double delta,
     return accountant_epsilon(acc, delta, true, out, err);
 }
 
+int psg_accountant_epsilon_bound(struct psg_accountant *acc, double delta,
+                                 struct psg_dp_epsilon *out, struct psg_error *err)
+{
+    return accountant_epsilon(acc, delta, false, out, err);
+}
+
 int psg_accountant_delta(struct psg_accountant *acc, double epsilon,
                          struct psg_dp_epsilon *out, struct psg_error *err)
 {

@@ -116,6 +116,10 @@ PSG_API int psg_accountant_compose(struct psg_accountant *acc,
                                    const struct psg_dp_event *event, struct psg_error *err);
 PSG_API int psg_accountant_epsilon(struct psg_accountant *acc, double delta,
                                    struct psg_dp_epsilon *out, struct psg_error *err);
+/* The same epsilon without lower bound and estimate, which stay at 0 and epsilon: for live numbers.
+ * prv: half the time. */
+PSG_API int psg_accountant_epsilon_bound(struct psg_accountant *acc, double delta,
+                                         struct psg_dp_epsilon *out, struct psg_error *err);
 PSG_API int psg_accountant_delta(struct psg_accountant *acc, double epsilon,
                                  struct psg_dp_epsilon *out, struct psg_error *err);
 /* The history with equal (sample_rate, noise_multiplier) merged, in order of first use.
