@@ -86,8 +86,8 @@ static void print_details(const struct question *q, const struct psg_dp_epsilon 
         printf(", ");
         question_put("order", out->order);
     }
-    if (!isfinite(out->epsilon)) /* null on standard output: this is why */
-        fprintf(stderr, "no finite epsilon holds at delta %g\n", out->delta);
+    if (!isfinite(out->epsilon)) /* JSON has no infinity: epsilon is null */
+        printf(", \"note\": \"no finite epsilon holds\"");
 }
 
 int command_privacy_epsilon(struct cli *cli, int argc, char **argv)

@@ -146,6 +146,14 @@ static void put_assumptions(const struct run_spec *spec, FILE *out)
                 ", \"batches above max_batch_size are cut: covered by a 2^-20 share of delta, for "
                 "at most %lld %ss\"",
                 (long long)o->max_records, unit);
+    if (o->max_grad_norm.kind != PSG_SCHEDULE_CONSTANT)
+        fputs(", \"the clip bound changes by its schedule and the noise with it, so that their ratio "
+              "is the noise multiplier of events\"",
+              out);
+    if (o->clipping == PSG_CLIP_ADAPTIVE)
+        fputs(", \"the count behind the adaptive bound and the gradient are one Gaussian mechanism "
+              "with noise_multiplier\"",
+              out);
     fputs(", \"the weights of every step may be known: nothing rests on hiding them\"", out);
     if (o->telemetry_share > 0)
         fputs(", \"the telemetry of a step and its gradient are one Gaussian mechanism with "

@@ -296,6 +296,138 @@ START_TEST(a_resumed_job_of_users_ends_with_the_same_bytes)
 }
 END_TEST
 
+/* ---- statements against histories composed by hand ---- */
+
+/* epsilon of steps with noise s[n] at rate q, by the formulas of the two simple accountants */
+static double rdp_of(double q, const double *s, int n, double delta)
+{
+    double best = INFINITY;
+    for (int k = 0; k < 99 + 52; k++) {
+        double a = k < 99 ? 1.1 + 0.1 * k : k - 99 + 12, total = 0, rdp;
+        for (int i = 0; i < n; i++) {
+            ck_assert_int_eq(psg_rdp_step(q, s[i], a, &rdp, NULL), 0);
+            total += rdp;
+        }
+        best = fmin(best, total + log((a - 1) / a) - (log(delta) + log(a)) / (a - 1));
+    }
+    return best;
+}
+
+static double gdp_of(double q, const double *s, int n, double delta)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += expm1(1 / (s[i] * s[i]));
+    return psg_gdp_epsilon(q * sqrt(sum), delta);
+}
+
+static double epsilon_by(const struct reply *r, const char *accountant, const char *member)
+{
+    json_t *all = json_object_get(r->json, "accountants");
+    return json_number_value(json_object_get(json_object_get(all, accountant), member));
+}
+
+/* What the statement says is what n steps with noise s[n] at rate q cost, one by one. */
+static void check_statement(const struct reply *r, double q, const double *s, int n)
+{
+    static struct psg_dp_event event[256];
+    struct psg_dp_epsilon prv;
+    double delta = number(r, "delta"), steps = 0;
+    for (int i = 0; i < n; i++)
+        event[i] = (struct psg_dp_event){ q, s[i], 1 };
+    ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_PRV, event, (size_t)n, delta, &prv, NULL), 0);
+    double rdp = rdp_of(q, s, n, delta), gdp = gdp_of(q, s, n, delta);
+    ck_assert_double_eq_tol(epsilon_by(r, "rdp", "epsilon"), rdp, 1e-9 * rdp);
+    ck_assert_double_eq_tol(epsilon_by(r, "gdp", "epsilon"), gdp, 1e-9 * gdp);
+    ck_assert_double_eq_tol(epsilon_by(r, "prv", "epsilon"), prv.epsilon, 1e-6);
+    ck_assert_double_le(epsilon_by(r, "prv", "lower"), epsilon_by(r, "prv", "estimate"));
+    ck_assert_double_le(epsilon_by(r, "prv", "estimate"), epsilon_by(r, "prv", "epsilon"));
+    ck_assert_double_eq_tol(number(r, "epsilon"), epsilon_by(r, reply_text(r, "accountant"), "epsilon"),
+                            1e-4);
+    json_t *one;
+    size_t i;
+    json_array_foreach (json_object_get(r->json, "events"), i, one) {
+        ck_assert(json_number_value(json_object_get(one, "sample_rate")) == q);
+        steps += json_number_value(json_object_get(one, "steps"));
+    }
+    ck_assert(steps == n && number(r, "steps") == n);
+}
+
+enum { STEPS = 60, EPOCH = 22 }; /* 1400 / 64 */
+
+static const struct schedule_case {
+    const char *noise, *clip, *accountant;
+    double gamma;
+    int period;
+    double list[4];
+    int n_list;
+} schedules[] = {
+    { "{\"type\":\"exponential\",\"gamma\":0.8}", "null", "rdp", 0.8, EPOCH, { 0 }, 0 },
+    { "{\"type\":\"exponential\",\"gamma\":1.01,\"step_size\":1}", "null", "gdp", 1.01, 1, { 0 }, 0 },
+    { "{\"type\":\"step\",\"gamma\":0.5,\"step_size\":40}",
+      "{\"type\":\"exponential\",\"gamma\":0.9}", "prv", 0.5, 40, { 0 }, 0 },
+    { "{\"type\":\"list\",\"values\":[1,0.7,1.3],\"step_size\":15}",
+      "{\"type\":\"list\",\"values\":[1,0.5]}", "prv", 1, 15, { 1, 0.7, 1.3 }, 3 },
+    { "null", "{\"type\":\"step\",\"gamma\":0.5,\"step_size\":7}", "rdp", 1, 1, { 0 }, 0 },
+};
+
+START_TEST(schedules_are_accounted_step_by_step)
+{
+    const struct schedule_case *c = &schedules[_i];
+    char privacy[512];
+    double s[STEPS];
+    for (int t = 0; t < STEPS; t++) {
+        int period = t / c->period, last = c->n_list - 1;
+        s[t] = 6 * (c->n_list ? c->list[period < last ? period : last] : pow(c->gamma, period));
+    }
+    snprintf(privacy, sizeof privacy,
+             "{\"noise_multiplier\":6,\"max_grad_norm\":1,\"accountant\":\"%s\","
+             "\"noise_schedule\":%s,\"max_grad_norm_schedule\":%s}",
+             c->accountant, c->noise, c->clip);
+    struct reply r = statement_of("digits", privacy, "{\"batch_size\":64,\"steps\":60}");
+    check_statement(&r, 64.0 / 1400, s, STEPS);
+    ck_assert_str_eq(reply_text(&r, "accountant"), c->accountant);
+    ck_assert(strcmp(c->clip, "null") == 0 || assumes(&r, "the clip bound changes"));
+    ck_assert(assumes(&r, "one record"));
+    ck_assert(assumes(&r, "independently with probability"));
+    ck_assert(assumes(&r, "one Gaussian mechanism")); /* telemetry is part of the step */
+    reply_free(&r);
+}
+END_TEST
+
+START_TEST(shuffled_batches_are_not_amplified)
+{
+    double s[20];
+    for (int t = 0; t < 20; t++)
+        s[t] = 40;
+    struct reply r = statement_of("digits", "{\"noise_multiplier\":40,\"max_grad_norm\":1,"
+                                            "\"poisson_sampling\":false}",
+                                  "{\"batch_size\":64,\"steps\":20}");
+    check_statement(&r, 1, s, 20);
+    ck_assert_str_eq(reply_text(&r, "sampling"), "shuffled");
+    ck_assert_str_eq(reply_text(&r, "neighbouring"), "zero_out_one");
+    ck_assert(json_is_false(json_object_get(r.json, "amplification")));
+    ck_assert(assumes(&r, "no amplification"));
+    ck_assert(assumes(&r, "gradients are zero"));
+    reply_free(&r);
+}
+END_TEST
+
+/* An adaptive bound spends a part of the step's noise on its count: the whole has the stated s. */
+START_TEST(adaptive_clipping_is_part_of_the_step)
+{
+    double s[20];
+    for (int t = 0; t < 20; t++)
+        s[t] = 5;
+    struct reply r = statement_of("digits", "{\"noise_multiplier\":5,\"max_grad_norm\":1,"
+                                            "\"clipping\":\"adaptive\"}",
+                                  "{\"batch_size\":64,\"steps\":20}");
+    check_statement(&r, 64.0 / 1400, s, 20);
+    ck_assert(assumes(&r, "the count behind the adaptive bound"));
+    reply_free(&r);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("http_privacy");
@@ -305,6 +437,10 @@ int main(void)
     tcase_add_test(tc, ids_are_no_inputs);
     tcase_add_test(tc, datasets_without_whole_ids_are_refused);
     tcase_add_test(tc, a_resumed_job_of_users_ends_with_the_same_bytes);
+    tcase_add_loop_test(tc, schedules_are_accounted_step_by_step, 0,
+                        sizeof schedules / sizeof *schedules);
+    tcase_add_test(tc, shuffled_batches_are_not_amplified);
+    tcase_add_test(tc, adaptive_clipping_is_part_of_the_step);
     suite_add_tcase(suite, tc);
     return suite_run(suite);
 }
