@@ -17,10 +17,9 @@ int artifact_model(const struct run_spec *spec, struct psg_trainer *trainer,
 int artifact_metrics(const struct run_spec *spec, const struct metrics *metrics,
                      struct artifact_info *info);
 /* statement.c: what was released and what it costs by every accountant, with what that rests on.
- * accountant holds the history (NULL without privacy); epsilon: what it said of all steps, NAN
- * for none. */
+ * accountant holds the history; NULL without privacy. */
 int artifact_privacy(const struct run_spec *spec, const struct psg_accountant *accountant,
-                     double epsilon, struct artifact_info *info);
+                     struct artifact_info *info);
 /* Writes a text as a whole file of the job's folder. */
 int artifact_save(const struct run_spec *spec, const char *name, const void *data, size_t n,
                   struct artifact_info *info);

@@ -516,7 +516,7 @@ static bool write_artifacts(struct attempt *a)
     r = artifact_metrics(a->spec, a->metrics, &info);
     if (!tell_artifact(a, r, &info))
         return false;
-    r = artifact_privacy(a->spec, a->accountant, a->epsilon, &info);
+    r = artifact_privacy(a->spec, a->accountant, &info);
     if (!tell_artifact(a, r, &info))
         return false;
     r = artifact_job(a->spec, &info);

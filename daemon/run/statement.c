@@ -88,33 +88,39 @@ static void put_history(const struct psg_dp_event *event, size_t n, FILE *out)
 
 /* ---- the accountants ---- */
 
-static int put_accountants(const struct run_spec *spec, const struct psg_dp_event *event, size_t n,
-                           FILE *out)
+enum { N_KINDS = PSG_ACCOUNTANT_PRV + 1 };
+
+/* Asked of the whole history at once, so that the same steps always give the same bytes. */
+static int ask_accountants(const struct run_spec *spec, const struct psg_dp_event *event, size_t n,
+                           struct psg_dp_epsilon answer[N_KINDS])
 {
-    static const enum psg_accountant_kind kinds[] = { PSG_ACCOUNTANT_RDP, PSG_ACCOUNTANT_GDP,
-                                                      PSG_ACCOUNTANT_PRV };
+    struct psg_error err;
+    int r = 0;
+    for (int k = 0; k < N_KINDS && r == 0; k++)
+        r = psg_dp_epsilon((enum psg_accountant_kind)k, event, n, spec->accounting_delta,
+                           &answer[k], &err);
+    return r == 0 ? 0 : r == PSG_E_NOMEM ? -ENOMEM : -EIO;
+}
+
+static void put_accountants(const struct psg_dp_epsilon answer[N_KINDS], FILE *out)
+{
     fputs(", \"accountants\": {", out);
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        struct psg_dp_epsilon e;
-        struct psg_error err;
-        int r = psg_dp_epsilon(kinds[i], event, n, spec->accounting_delta, &e, &err);
-        if (r < 0)
-            return r == PSG_E_NOMEM ? -ENOMEM : -EIO;
-        fprintf(out, "%s\"%s\": {\"epsilon\": ", i ? ", " : "",
-                psg_accountant_kind_name(kinds[i]));
-        put_real(out, e.epsilon);
-        put_text(out, "kind", kinds[i] == PSG_ACCOUNTANT_GDP ? "approximation" : "upper_bound");
-        if (kinds[i] == PSG_ACCOUNTANT_RDP)
-            put_member(out, "order", e.order);
-        if (kinds[i] == PSG_ACCOUNTANT_PRV) {
-            put_member(out, "lower", e.lower);
-            put_member(out, "estimate", e.estimate);
-            put_text(out, "method", psg_accountant_kind_name(e.method));
+    for (int k = 0; k < N_KINDS; k++) {
+        const struct psg_dp_epsilon *e = &answer[k];
+        fprintf(out, "%s\"%s\": {\"epsilon\": ", k ? ", " : "",
+                psg_accountant_kind_name((enum psg_accountant_kind)k));
+        put_real(out, e->epsilon);
+        put_text(out, "kind", k == PSG_ACCOUNTANT_GDP ? "approximation" : "upper_bound");
+        if (k == PSG_ACCOUNTANT_RDP)
+            put_member(out, "order", e->order);
+        if (k == PSG_ACCOUNTANT_PRV) {
+            put_member(out, "lower", e->lower);
+            put_member(out, "estimate", e->estimate);
+            put_text(out, "method", psg_accountant_kind_name(e->method));
         }
         fputs("}", out);
     }
     fputs("}", out);
-    return 0;
 }
 
 /* ---- what it rests on, for people ---- */
@@ -172,23 +178,27 @@ static void put_assumptions(const struct run_spec *spec, FILE *out)
 }
 
 static int put_private(const struct run_spec *spec, const struct psg_accountant *accountant,
-                       double epsilon, FILE *out)
+                       FILE *out)
 {
     size_t n = 0;
     const struct psg_dp_event *event = psg_accountant_history(accountant, &n);
-    put_member(out, "epsilon", epsilon);
+    struct psg_dp_epsilon answer[N_KINDS];
+    int r = ask_accountants(spec, event, n, answer);
+    if (r)
+        return r;
+    put_member(out, "epsilon", answer[spec->accountant].epsilon);
     put_member(out, "delta", spec->delta);
     put_text(out, "accountant", psg_accountant_kind_name(spec->accountant));
     put_noise(spec, out);
     put_sampling(spec, out);
     put_history(event, n, out);
-    int r = put_accountants(spec, event, n, out);
+    put_accountants(answer, out);
     put_assumptions(spec, out);
-    return r;
+    return 0;
 }
 
 int artifact_privacy(const struct run_spec *spec, const struct psg_accountant *accountant,
-                     double epsilon, struct artifact_info *info)
+                     struct artifact_info *info)
 {
     _cleanup_free_ char *text = NULL;
     size_t n = 0;
@@ -199,7 +209,7 @@ int artifact_privacy(const struct run_spec *spec, const struct psg_accountant *a
             spec->id, spec->dataset_id, spec->dataset_sha256);
     fprintf(out, ", \"private\": %s, \"steps\": %lld", spec->is_private ? "true" : "false",
             (long long)spec->steps);
-    int r = spec->is_private ? put_private(spec, accountant, epsilon, out) : 0;
+    int r = spec->is_private ? put_private(spec, accountant, out) : 0;
     fputs("}\n", out);
     bool failed = ferror(out) != 0;
     failed |= fclose(out) != 0;

@@ -130,11 +130,29 @@ START_TEST(the_contribution_of_one_record_never_exceeds_the_bound)
 }
 END_TEST
 
+/* RECORDS records of ten users, in no order. */
+static struct psg_units ten_users(void)
+{
+    static int64_t first[11], record[RECORDS];
+    int64_t n = 0;
+    for (int u = 0; u < 10; u++) {
+        first[u] = n;
+        for (int i = 0; i < RECORDS; i++)
+            if ((3 * i + i / 10) % 10 == u)
+                record[n++] = i;
+    }
+    first[10] = n;
+    ck_assert_int_eq(n, RECORDS);
+    return (struct psg_units){ .n = 10, .first = first, .record = record };
+}
+
 START_TEST(a_resumed_run_is_bit_identical)
 {
     struct problem q;
     problem_open(&q);
-    struct psg_train_options o = options_of(kinds[_i]);
+    struct psg_train_options o = options_of(kinds[_i % N_KINDS]);
+    if (_i >= N_KINDS)
+        o.units = ten_users();
     o.telemetry_share = 0.02;
     o.loss_bound = 3;
     o.secure_noise = _i < 3;
@@ -161,6 +179,42 @@ START_TEST(a_resumed_run_is_bit_identical)
     psg_trainer_free(whole);
     psg_trainer_free(first);
     psg_trainer_free(second);
+    psg_program_free(q.p);
+}
+END_TEST
+
+/* With the noise off and every unit drawn, one user more or less moves the sum by at most C. */
+START_TEST(the_contribution_of_one_user_never_exceeds_the_bound)
+{
+    struct problem q;
+    problem_open(&q);
+    for (int i = 0; i < RECORDS; i++)
+        for (int k = 0; k < FEATURES; k++)
+            q.x[i][k] *= 50;
+    for (int mode = 0; mode < PSG_MODE_COUNT; mode++) {
+        struct psg_train_options o = options_of(kinds[_i]);
+        o.plan.mode = (enum psg_mode)mode;
+        o.noise_multiplier.initial = 0;
+        o.sample_rate = o.expected_batch_size = o.lr.initial = 1;
+        o.optimizer = psg_optimizer_defaults(PSG_SGD);
+        o.units = ten_users();
+        o.units.sum = mode % 2;
+        struct psg_train_options less = o;
+        less.units.n = 9;
+        struct psg_trainer *a = trainer(&q, &o, RECORDS), *b = trainer(&q, &less, RECORDS);
+        struct psg_step_report r, s;
+        double moved = 0;
+        ck_assert_int_eq(psg_trainer_step(a, &r, NULL), 0);
+        ck_assert_int_eq(psg_trainer_step(b, &s, NULL), 0);
+        ck_assert_int_eq(r.exact.n, 10);
+        ck_assert_int_eq(s.exact.n, 9);
+        for (int64_t k = 0; k < psg_program_param_size(q.p); k++)
+            moved += pow((double)psg_trainer_params(a)[k] - (double)psg_trainer_params(b)[k], 2);
+        ck_assert_double_le(sqrt(moved), r.max_grad_norm * (1 + 1e-5));
+        ck_assert_double_gt(moved, 0);
+        psg_trainer_free(a);
+        psg_trainer_free(b);
+    }
     psg_program_free(q.p);
 }
 END_TEST
@@ -403,7 +457,8 @@ int main(void)
     TCase *tc = tcase_create("train");
     int n = (int)(sizeof kinds / sizeof kinds[0]);
     tcase_add_loop_test(tc, the_contribution_of_one_record_never_exceeds_the_bound, 0, n);
-    tcase_add_loop_test(tc, a_resumed_run_is_bit_identical, 0, n);
+    tcase_add_loop_test(tc, a_resumed_run_is_bit_identical, 0, 2 * n);
+    tcase_add_loop_test(tc, the_contribution_of_one_user_never_exceeds_the_bound, 0, n);
     tcase_add_loop_test(tc, noise_has_the_stated_deviation_also_for_empty_batches, 0, 2 * n);
     tcase_add_loop_test(tc, a_user_is_clipped_as_one_unit, 0, 4);
     tcase_add_loop_test(tc, units_of_one_record_are_records, 0, n);
