@@ -37,8 +37,7 @@ int error_nomem(struct problem *p)
     return error_refuse(p, PROBLEM_OUT_OF_MEMORY, NULL);
 }
 
-/* libpsg's status in the words of the catalogue */
-static enum problem_item_code item_code(enum psg_status status)
+enum problem_item_code error_item_code(enum psg_status status)
 {
     switch (status) {
     case PSG_E_SHAPE: return ITEM_SHAPE_MISMATCH;
@@ -54,6 +53,6 @@ int error_from_psg(struct problem *p, const char *pointer, const struct psg_erro
 {
     if (err->status == PSG_E_NOMEM)
         return error_nomem(p);
-    problem_invalid(p, pointer, item_code(err->status), "%s", err->text);
+    problem_invalid(p, pointer, error_item_code(err->status), "%s", err->text);
     return ERROR_REFUSED;
 }

@@ -33,6 +33,9 @@ int error_refuse(struct problem *p, enum problem_type type, const char *fmt, ...
 /* ERROR_REFUSED with PROBLEM_OUT_OF_MEMORY. */
 int error_nomem(struct problem *p);
 
+/* libpsg's status in the words of the catalogue. */
+enum problem_item_code error_item_code(enum psg_status status);
+
 /* The refusal that belongs to a failure of libpsg while it looked at what a client sent:
  * out of memory, or a validation failure at `pointer` whose message is err->text. */
 int error_from_psg(struct problem *p, const char *pointer, const struct psg_error *err);

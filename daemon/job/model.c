@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "data/data.h"
 #include "job/define.h"
+#include "psg/check.h"
 
 enum { PATH_MAX_SIZE = 160, USES_MAX = MODEL_ATTRS_MAX, OUTS_MAX = 8 };
 
@@ -27,12 +28,17 @@ struct builder {
     psg_value input, target;
     psg_value *column;         /* [data->n_columns], PSG_NONE until one is named */
     psg_value (*out)[OUTS_MAX]; /* [n_layers], PSG_NONE until known */
+    bool *unknown;              /* [n_layers] could not be made: its outputs are not known */
     struct frame stack[MODEL_LAYER_DEPTH_MAX + 1];
     int depth;
+    struct psg_findings *findings;
+    char (*path)[PATH_MAX_SIZE]; /* [n_layers] */
+    bool refused; /* something was found; the program is only looked at further */
     struct problem *p;
 };
 
-/* The op of this name: the model's own, libpsg's or a plugin's. *definep: number of the definition, or -1. */
+/* The op of this name: the model's own, libpsg's or a plugin's. *definep: number of the definition,
+ * or -1. */
 static const struct psg_op *find_op(const struct builder *b, const char *name, int *definep)
 {
     *definep = define_find(&b->spec->model, name);
@@ -89,6 +95,44 @@ static int refuse_layer(const struct builder *b, size_t i, const char *path,
         attr = err->place + n + 1;
     layer_pointer(&b->spec->model, i, attr, pointer, sizeof pointer);
     return error_from_psg(b->p, pointer, err);
+}
+
+static enum problem_item_code finding_code(const struct psg_finding *f)
+{
+    return f->mixes ? ITEM_MIXES_SAMPLES : error_item_code(f->error.status);
+}
+
+/* One finding of libpsg at this pointer. */
+static void tell_finding(struct builder *b, const char *pointer, const struct psg_finding *f)
+{
+    problem_invalid(b->p, pointer, finding_code(f), "%s%s%s", f->error.text,
+                    f->remedy[0] ? "; " : "", f->remedy);
+    b->refused = true;
+}
+
+/* What was found about layer i from finding number `first` on. */
+static void tell_layer(struct builder *b, size_t i, const char *path, int first)
+{
+    const struct model *model = &b->spec->model;
+    size_t n = strlen(path);
+    for (int k = first; k < psg_findings_count(b->findings); k++) {
+        const struct psg_finding *f = psg_findings_at(b->findings, k);
+        char pointer[PROBLEM_POINTER_MAX];
+        int define = define_find(model, model->layers[i].op);
+        if (define_pointer(model, define, path, &f->error, pointer, sizeof pointer)) {
+            struct psg_finding told = *f;
+            snprintf(told.error.text, sizeof told.error.text, "in layer %.60s: %.240s", path,
+                     f->error.text);
+            tell_finding(b, pointer, &told);
+            continue;
+        }
+        bool unknown = !psg_op_find(model->layers[i].op) && define < 0;
+        const char *attr = unknown ? "op" : NULL;
+        if (strncmp(f->error.place, path, n) == 0 && f->error.place[n] == '.')
+            attr = f->error.place + n + 1;
+        layer_pointer(model, i, attr, pointer, sizeof pointer);
+        tell_finding(b, pointer, f);
+    }
 }
 
 static int refuse(const struct builder *b, size_t i, const char *member,
@@ -163,16 +207,18 @@ static int find_column(struct builder *b, const char *name, psg_value *vp, struc
 }
 
 /* A value that was made before layer `end`: of a layer, a column, the model's input. PSG_NONE
- * when there is none of this name. */
+ * when there is none of this name, or with *unknownp when its layer could not be made. */
 static int find_value(struct builder *b, size_t end, const char *name, psg_value *vp,
-                      struct psg_error *err)
+                      bool *unknownp, struct psg_error *err)
 {
     const struct model *model = &b->spec->model;
     int output;
+    *unknownp = false;
     for (size_t k = end; k-- > 0;)
         if (model->layers[k].name && names_output(model->layers[k].name, name, &output) &&
-            b->out[k][output] != PSG_NONE) {
+            (b->out[k][output] != PSG_NONE || b->unknown[k])) {
             *vp = b->out[k][output];
+            *unknownp = b->unknown[k];
             return 0;
         }
     if (strcmp(name, "input") == 0) {
@@ -196,12 +242,15 @@ static int find_inputs(struct builder *b, size_t i, psg_value cur,
     for (size_t k = 0; k < layer->n_in; k++) {
         struct psg_error err;
         char pointer[24];
+        bool unknown;
         snprintf(pointer, sizeof pointer, "in/%zu", k);
-        if (find_value(b, i, layer->in[k], &in[k], &err) < 0)
+        if (find_value(b, i, layer->in[k], &in[k], &unknown, &err) < 0)
             return refuse_layer(b, i, "", &err);
-        if (in[k] == PSG_NONE)
-            return refuse(b, i, pointer, ITEM_UNKNOWN_NAME,
-                          "names no earlier layer, no column of the dataset, nor \"input\"");
+        if (in[k] == PSG_NONE && !unknown) {
+            refuse(b, i, pointer, ITEM_UNKNOWN_NAME,
+                   "names no earlier layer, no column of the dataset, nor \"input\"");
+            b->refused = true;
+        }
     }
     return 0;
 }
@@ -228,13 +277,11 @@ static int add_leaf(struct builder *b, size_t i, psg_value cur, psg_value *outp)
     _cleanup_(psg_attrs_freep) struct psg_attrs *attrs = NULL;
     struct psg_param_use uses[USES_MAX];
     psg_value in[MODEL_ATTRS_MAX], *out = b->out[i];
-    char path[PATH_MAX_SIZE];
     struct psg_error err;
-    int n_in = 0, define;
+    int n_in = 0, define, n_found = psg_findings_count(b->findings);
     const struct psg_op *op = find_op(b, layer->op, &define);
-    if (!op)
-        return refuse(b, i, "op", ITEM_UNKNOWN_OP, "there is no layer function of this name");
-    layer_path(b, i, path);
+    const char *path = b->path[i];
+    layer_path(b, i, b->path[i]);
     int r = find_inputs(b, i, cur, in, &n_in);
     if (r == 0)
         r = make_attrs(layer->attrs, layer->n_attrs, &attrs, b->p);
@@ -243,12 +290,19 @@ static int add_leaf(struct builder *b, size_t i, psg_value cur, psg_value *outp)
     for (size_t k = 0; k < layer->n_params && k < USES_MAX; k++)
         uses[k] = (struct psg_param_use){ layer->params[k].role, layer->params[k].name };
     int first = psg_program_n_params(b->program);
-    if (psg_program_add_op(b->program, op, path, in, n_in, attrs, uses, (int)layer->n_params, out,
-                           NULL, &err) < 0)
-        return refuse_layer(b, i, path, &err);
+    if (psg_check_add(b->program, op, layer->op, path, in, n_in, attrs, uses,
+                      (int)layer->n_params, out, OUTS_MAX, b->findings, &err) < 0)
+        return error_nomem(b->p);
+    if (!op && !psg_unprivate_find(layer->op)) {
+        psg_findings_cut(b->findings, n_found);
+        refuse(b, i, "op", ITEM_UNKNOWN_OP, "there is no layer function of this name");
+        b->refused = true;
+    }
+    tell_layer(b, i, path, n_found);
     *outp = out[0];
+    b->unknown[i] = out[0] == PSG_NONE;
     bool trainable = layer->trainable && (b->depth == 0 || b->stack[b->depth - 1].trainable);
-    return trainable ? 0 : freeze(b, i, path, first);
+    return trainable || b->unknown[i] ? 0 : freeze(b, i, path, first);
 }
 
 /* ---- containers ---- */
@@ -257,20 +311,24 @@ static int push(struct builder *b, size_t i, psg_value cur)
 {
     const struct layer *layer = &b->spec->model.layers[i];
     psg_value in[MODEL_ATTRS_MAX];
-    int n_in = 0;
+    int n_in = 0, r = 0;
     if (!is_sequential(layer) && !is_residual(layer))
-        return refuse(b, i, "op", ITEM_UNKNOWN_OP,
-                      "only sequential and residual have layers inside");
-    if (layer->n_attrs)
-        return refuse(b, i, layer->attrs[0].name, ITEM_UNKNOWN_MEMBER,
-                      "is not an attribute of this layer");
-    int r = find_inputs(b, i, cur, in, &n_in);
+        r = refuse(b, i, "op", ITEM_UNKNOWN_OP,
+                   "only sequential and residual have layers inside");
+    for (size_t k = 0; k < layer->n_attrs; k++)
+        r = refuse(b, i, layer->attrs[k].name, ITEM_UNKNOWN_MEMBER,
+                   "is not an attribute of this layer");
+    b->refused |= r != 0;
+    r = find_inputs(b, i, cur, in, &n_in);
     if (r)
         return r;
-    if (n_in != 1)
-        return refuse(b, i, "in", ITEM_TOO_MANY, "takes one input");
+    if (n_in != 1) {
+        refuse(b, i, "in", ITEM_TOO_MANY, "takes one input");
+        b->refused = true;
+    }
     struct frame *frame = &b->stack[b->depth];
     layer_path(b, i, frame->path);
+    snprintf(b->path[i], PATH_MAX_SIZE, "%s", frame->path);
     frame->layer = i;
     frame->in = in[0];
     frame->trainable = layer->trainable && (b->depth == 0 || b->stack[b->depth - 1].trainable);
@@ -285,12 +343,20 @@ static int pop(struct builder *b, psg_value *curp)
     if (is_residual(layer)) {
         psg_value in[2] = { frame->in, *curp };
         struct psg_error err;
-        int n_out;
-        if (psg_program_add(b->program, "add", frame->path, in, 2, NULL, NULL, 0, curp, &n_out,
-                            &err) < 0)
-            return refuse_layer(b, frame->layer, frame->path, &err);
+        int n_found = psg_findings_count(b->findings);
+        if (psg_check_add(b->program, NULL, "add", frame->path, in, 2, NULL, NULL, 0, curp, 1,
+                          b->findings, &err) < 0)
+            return error_nomem(b->p);
+        if (*curp == PSG_NONE)
+            *curp = frame->in;
+        for (int k = n_found; k < psg_findings_count(b->findings); k++) {
+            char pointer[PROBLEM_POINTER_MAX];
+            layer_pointer(&b->spec->model, frame->layer, NULL, pointer, sizeof pointer);
+            tell_finding(b, pointer, psg_findings_at(b->findings, k));
+        }
     }
     b->out[frame->layer][0] = *curp;
+    b->unknown[frame->layer] = *curp == PSG_NONE;
     return 0;
 }
 
@@ -391,14 +457,16 @@ static int loss_inputs(struct builder *b, const char *op, psg_value output,
     for (int k = 0; k < *n_inp; k++) {
         const char *name = loss->n_in ? loss->in[k] : k ? "target" : NULL;
         char pointer[32];
+        bool unknown = !name && output == PSG_NONE;
         int r = 0;
         snprintf(pointer, sizeof pointer, "/loss/in/%d", k);
         if (name && strcmp(name, "target") == 0) {
-            r = b->target == PSG_NONE ? add_target(b, op, in[0]) : 0;
+            r = b->target == PSG_NONE && in[0] != PSG_NONE ? add_target(b, op, in[0]) : 0;
             in[k] = b->target;
-        } else if (name && find_value(b, b->spec->model.n_layers, name, &in[k], &err) < 0) {
+        } else if (name &&
+                   find_value(b, b->spec->model.n_layers, name, &in[k], &unknown, &err) < 0) {
             r = error_from_psg(b->p, pointer, &err);
-        } else if (name && in[k] == PSG_NONE) {
+        } else if (name && in[k] == PSG_NONE && !unknown) {
             r = refuse_loss(b, pointer, ITEM_UNKNOWN_NAME,
                             "names no layer, no column of the dataset, nor \"target\"");
         }
@@ -423,13 +491,17 @@ static int loss_attrs(const struct builder *b, int define, struct psg_attrs **at
     return 0;
 }
 
-static int refuse_loss_node(const struct builder *b, int define, const struct psg_error *err)
+static void tell_loss(struct builder *b, int define, int first)
 {
-    char pointer[PROBLEM_POINTER_MAX] = "/loss";
-    if (!define_pointer(&b->spec->model, define, "loss", err, pointer, sizeof pointer) &&
-        strncmp(err->place, "loss.", 5) == 0)
-        snprintf(pointer, sizeof pointer, "/loss/%.100s", err->place + 5);
-    return error_from_psg(b->p, pointer, err);
+    for (int k = first; k < psg_findings_count(b->findings); k++) {
+        const struct psg_finding *f = psg_findings_at(b->findings, k);
+        char pointer[PROBLEM_POINTER_MAX] = "/loss";
+        if (!define_pointer(&b->spec->model, define, "loss", &f->error, pointer,
+                            sizeof pointer) &&
+            strncmp(f->error.place, "loss.", 5) == 0)
+            snprintf(pointer, sizeof pointer, "/loss/%.100s", f->error.place + 5);
+        tell_finding(b, pointer, f);
+    }
 }
 
 /* loss times the record's own weight */
@@ -459,7 +531,7 @@ static int add_loss(struct builder *b, psg_value output)
     _cleanup_(psg_attrs_freep) struct psg_attrs *attrs = NULL;
     psg_value in[MODEL_ATTRS_MAX], out[OUTS_MAX];
     struct psg_error err;
-    int n_in = 0, define;
+    int n_in = 0, define, n_found = psg_findings_count(b->findings);
     const struct psg_op *op = loss_op(b, &define);
     if (!op)
         return refuse_loss(b, "/loss", ITEM_UNKNOWN_OP, "there is no loss of this name");
@@ -468,49 +540,97 @@ static int add_loss(struct builder *b, psg_value output)
         r = loss_attrs(b, define, &attrs);
     if (r)
         return r;
-    if (psg_program_add_op(b->program, op, "loss", in, n_in, attrs, NULL, 0, out, NULL, &err) < 0)
-        return refuse_loss_node(b, define, &err);
+    if (psg_check_add(b->program, op, op->name, "loss", in, n_in, attrs, NULL, 0, out, OUTS_MAX,
+                      b->findings, &err) < 0)
+        return error_nomem(b->p);
+    tell_loss(b, define, n_found);
+    if (out[0] == PSG_NONE)
+        return ERROR_REFUSED;
     r = weight_loss(b, &out[0]);
     if (r)
         return r;
-    if (psg_program_set_output(b->program, output, &err) < 0 ||
-        psg_program_set_loss(b->program, out[0], &err) < 0 ||
-        psg_program_check(b->program, &err) < 0)
+    if (psg_program_set_output(b->program, output, &err) < 0)
         return error_from_psg(b->p, "/model", &err);
-    return 0;
+    return psg_program_set_loss(b->program, out[0], &err) < 0 ? error_from_psg(b->p, "/loss", &err)
+                                                              : 0;
+}
+
+/* ---- the whole program ---- */
+
+/* The layer that brought a parameter, or the model. */
+static void param_pointer(const struct builder *b, const char *name, char *pointer, size_t size)
+{
+    const struct model *model = &b->spec->model;
+    for (size_t i = 0; i < model->n_layers; i++) {
+        size_t n = strlen(b->path[i]);
+        if (!model->layers[i].nested && n && strncmp(name, b->path[i], n) == 0 &&
+            name[n] == '.') {
+            layer_pointer(model, i, NULL, pointer, size);
+            return;
+        }
+    }
+    snprintf(pointer, size, "/model");
+}
+
+static int check_program(struct builder *b)
+{
+    struct psg_error err;
+    int n_found = psg_findings_count(b->findings);
+    if (psg_check_program(b->program, b->findings, &err) < 0)
+        return error_nomem(b->p);
+    for (int k = n_found; k < psg_findings_count(b->findings); k++) {
+        struct psg_finding f = *psg_findings_at(b->findings, k);
+        char pointer[PROBLEM_POINTER_MAX];
+        param_pointer(b, f.error.place, pointer, sizeof pointer);
+        if (f.error.place[0]) {
+            char text[320];
+            snprintf(text, sizeof text, "%.100s: %.200s", f.error.place, f.error.text);
+            memcpy(f.error.text, text, sizeof text);
+        }
+        tell_finding(b, pointer, &f);
+    }
+    if (b->refused)
+        return ERROR_REFUSED;
+    return psg_program_check(b->program, &err) < 0 ? error_from_psg(b->p, "/model", &err) : 0;
+}
+
+static int build(struct builder *b)
+{
+    struct psg_error err;
+    psg_value output = PSG_NONE;
+    int r = define_open(&b->spec->model, b->program, b->own, b->p);
+    if (r)
+        return r;
+    if (psg_program_input(b->program, "input", b->data->input.dtype, &b->data->input.shape,
+                          &b->input, &err) < 0)
+        return error_from_psg(b->p, "/model", &err);
+    r = add_layers(b, &output);
+    if (r == 0)
+        r = add_loss(b, output);
+    return r ? r : check_program(b);
 }
 
 int model_build(const struct job_spec *spec, const struct model_data *data,
                 struct psg_program **programp, struct problem *p)
 {
+    size_t n = spec->model.n_layers;
     _cleanup_(psg_program_freep) struct psg_program *program = psg_program_new();
-    _cleanup_free_ psg_value(*out)[OUTS_MAX] = calloc(spec->model.n_layers + 1, sizeof *out);
+    _cleanup_(psg_findings_freep) struct psg_findings *findings = psg_findings_new();
+    _cleanup_free_ psg_value(*out)[OUTS_MAX] = calloc(n + 1, sizeof *out);
     _cleanup_free_ psg_value *column = calloc(data->n_columns + 1, sizeof *column);
-    if (!program || !out || !column)
+    _cleanup_free_ bool *unknown = calloc(n + 1, sizeof *unknown);
+    _cleanup_free_ char(*path)[PATH_MAX_SIZE] = calloc(n + 1, sizeof *path);
+    if (!program || !findings || !out || !column || !unknown || !path)
         return error_nomem(p);
-    for (size_t i = 0; i < spec->model.n_layers * OUTS_MAX; i++)
+    for (size_t i = 0; i < n * OUTS_MAX; i++)
         out[i / OUTS_MAX][i % OUTS_MAX] = PSG_NONE;
     for (size_t i = 0; i < data->n_columns; i++)
         column[i] = PSG_NONE;
     struct builder b = { .spec = spec, .program = program, .data = data, .target = PSG_NONE,
-                         .column = column, .out = out, .p = p };
-    struct psg_error err;
-    psg_value output = PSG_NONE;
-    int r = define_open(&spec->model, program, b.own, p);
-    if (r)
-        return r;
-    if (psg_program_input(program, "input", data->input.dtype, &data->input.shape, &b.input,
-                          &err) < 0)
-        return error_from_psg(p, "/model", &err);
-    r = add_layers(&b, &output);
+                         .column = column, .out = out, .unknown = unknown, .path = path,
+                         .findings = findings, .p = p };
+    int r = build(&b);
     if (r == 0)
-        r = add_loss(&b, output);
-    if (r)
-        return r;
-    if (psg_program_trainable_size(program) < 1) {
-        problem_invalid(p, "/model", ITEM_TOO_FEW, "there is nothing to train");
-        return ERROR_REFUSED;
-    }
-    *programp = steal(&program);
-    return 0;
+        *programp = steal(&program);
+    return r;
 }

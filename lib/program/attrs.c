@@ -129,11 +129,17 @@ static int attrs_append_copy(struct psg_attrs *to, const struct attr *from)
 
 struct psg_attrs *attrs_copy(const struct psg_attrs *a)
 {
+    return attrs_without(a, NULL);
+}
+
+struct psg_attrs *attrs_without(const struct psg_attrs *a, const char *name)
+{
     _cleanup_(psg_attrs_freep) struct psg_attrs *copy = psg_attrs_new();
     if (!copy)
         return NULL;
     for (int i = 0; a && i < a->n; i++)
-        if (attrs_append_copy(copy, &a->list[i]))
+        if ((!name || strcmp(a->list[i].name, name) != 0) &&
+            attrs_append_copy(copy, &a->list[i]))
             return NULL;
     return steal(&copy);
 }

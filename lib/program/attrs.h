@@ -27,5 +27,7 @@ struct psg_attrs {
 const struct attr *attrs_find(const struct psg_attrs *a, const char *name);
 /* A deep copy, or NULL when out of memory. a may be NULL. */
 struct psg_attrs *attrs_copy(const struct psg_attrs *a);
+/* The same without the attribute of that name (NULL: with all). */
+struct psg_attrs *attrs_without(const struct psg_attrs *a, const char *name);
 
 #endif

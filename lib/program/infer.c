@@ -334,6 +334,13 @@ static void check_names(struct psg_infer *c)
     }
 }
 
+int infer_check_names(struct psg_infer_state *state)
+{
+    struct psg_infer c = { .state = state };
+    check_names(&c);
+    return state->status;
+}
+
 int infer_run(struct psg_infer_state *state, const struct psg_type *in, int n_in, void *geom)
 {
     struct psg_infer c = { .n_in = n_in, .in = in, .geom = geom, .state = state };

@@ -363,13 +363,12 @@ int psg_program_freeze(struct psg_program *p, const char *param, struct psg_erro
     return 0;
 }
 
-/* used[i]: parameter i has a path to the loss. */
-static int mark_used(const struct psg_program *p, bool *used)
+int program_mark_used(const struct psg_program *p, psg_value end, bool *used)
 {
     _cleanup_free_ bool *live = calloc((size_t)p->n_values + 1, sizeof *live);
     if (!live)
         return PSG_E_NOMEM;
-    live[p->loss] = true;
+    live[end] = true;
     for (int i = p->n_nodes - 1; i >= 0; i--) {
         const struct node *node = &p->nodes[i];
         bool wanted = false;
@@ -410,7 +409,7 @@ int psg_program_check(struct psg_program *p, struct psg_error *err)
     if (p->loss == PSG_NONE && p->output == PSG_NONE)
         return psg_fail(err, PSG_E_INVALID, NULL, "the program has neither loss nor output");
     _cleanup_free_ bool *used = calloc((size_t)p->n_params + 1, sizeof *used);
-    if (!used || (p->loss != PSG_NONE && mark_used(p, used)))
+    if (!used || (p->loss != PSG_NONE && program_mark_used(p, p->loss, used)))
         return no_memory(err, NULL);
     for (int i = 0; p->loss != PSG_NONE && i < p->n_params; i++) {
         if (p->params[i].info.trainable && !used[i])

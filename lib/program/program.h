@@ -87,5 +87,9 @@ struct psg_infer_state {
 
 /* Runs op->infer; 0 or its error. The caller frees state->params. */
 int infer_run(struct psg_infer_state *state, const struct psg_type *in, int n_in, void *geom);
+/* Only the names and kinds of the attributes. */
+int infer_check_names(struct psg_infer_state *state);
+/* used[i]: parameter i has a path to the value `end`. 0 or PSG_E_NOMEM. */
+int program_mark_used(const struct psg_program *p, psg_value end, bool *used);
 
 #endif

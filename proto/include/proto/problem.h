@@ -30,7 +30,7 @@ enum problem_item_code {
 
 #define PROBLEM_ITEMS_MAX   32
 #define PROBLEM_POINTER_MAX 256
-#define PROBLEM_MESSAGE_MAX 192
+#define PROBLEM_MESSAGE_MAX 384
 
 struct problem_item {
     char pointer[PROBLEM_POINTER_MAX]; /* RFC 6901 JSON pointer into the request body */

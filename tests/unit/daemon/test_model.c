@@ -362,6 +362,70 @@ START_TEST(bad_columns_are_refused)
 }
 END_TEST
 
+/* Building goes on after a mistake: what follows is checked too. */
+START_TEST(every_mistake_is_told)
+{
+    static const struct {
+        const char *pointer, *code;
+    } want[] = {
+        { "/model/layers/1/op", "mixes_samples" },
+        { "/model/layers/2/in_features", "shape_mismatch" },
+        { "/model/layers/2/p", "invalid_value" },
+        { "/model/layers/3/layers/0/in/0", "unknown_name" },
+        { "/model/layers/4/track_running_stats", "mixes_samples" },
+        { "/model/layers/5/op", "unknown_op" },
+        { "/model/layers/6/bais", "invalid_value" },
+    };
+    enum { N_WANT = sizeof want / sizeof *want };
+    struct dataset_spec *spec = dataset_of(REVIEWS("x.npy", "0"));
+    struct plan *plan;
+    ck_assert_int_eq(
+        make(spec, "",
+             "{\"op\": \"embedding\", \"num_embeddings\": 7, \"embedding_dim\": 4},"
+             "{\"op\": \"BatchNorm1d\", \"num_features\": 5},"
+             "{\"op\": \"linear\", \"in_features\": 5, \"out_features\": 4, \"p\": 1},"
+             "{\"op\": \"residual\", \"layers\": [{\"op\": \"relu\", \"in\": [\"none\"]}]},"
+             "{\"op\": \"instance_norm1d\", \"track_running_stats\": true},"
+             "{\"op\": \"atttention\"},"
+             "{\"op\": \"linear\", \"out_features\": 2, \"bais\": true}",
+             "\"cross_entropy\"", &plan),
+        ERROR_REFUSED);
+    for (size_t i = 0; i < p.n_errors; i++) {
+        ck_assert_msg(i < N_WANT, "%s: %s", p.errors[i].pointer, p.errors[i].message);
+        bool found = false;
+        for (size_t k = 0; k < N_WANT; k++)
+            found = found || (strcmp(p.errors[i].pointer, want[k].pointer) == 0 &&
+                              strcmp(p.errors[i].code, want[k].code) == 0);
+        ck_assert_msg(found, "%s: %s", p.errors[i].pointer, p.errors[i].message);
+    }
+    ck_assert_uint_eq(p.n_errors, N_WANT);
+    ck_assert_ptr_nonnull(strstr(p.errors[0].message, "group_norm"));
+    dataset_spec_free(spec);
+}
+END_TEST
+
+/* All parameters that do not reach the loss, each at its layer. */
+START_TEST(unused_parameters_are_told_together)
+{
+    struct dataset_spec *spec = dataset_of(REVIEWS("x.npy", "0"));
+    struct plan *plan;
+    ck_assert_int_eq(
+        make(spec, "",
+             "{\"op\": \"embedding\", \"name\": \"e\", \"num_embeddings\": 7, "
+             "\"embedding_dim\": 4},"
+             "{\"op\": \"linear\", \"name\": \"lost\", \"out_features\": 4},"
+             "{\"op\": \"flatten\", \"in\": [\"e\"]}, {\"op\": \"linear\", \"out_features\": 2}",
+             "\"cross_entropy\"", &plan),
+        ERROR_REFUSED);
+    ck_assert_uint_eq(p.n_errors, 2);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_str_eq(p.errors[i].pointer, "/model/layers/1");
+        ck_assert_ptr_nonnull(strstr(p.errors[i].message, i ? "lost.bias" : "lost.weight"));
+    }
+    dataset_spec_free(spec);
+}
+END_TEST
+
 START_TEST(mistakes_name_formula_column_and_layer)
 {
 #define OWN(members) "\"own\": {\"inputs\": [\"x\"], " members "}"
@@ -424,6 +488,8 @@ int main(void)
     tcase_add_test(tc, csv_columns_become_inputs);
     tcase_add_loop_test(tc, bad_columns_are_refused, 0, 3);
     tcase_add_loop_test(tc, mistakes_name_formula_column_and_layer, 0, 13);
+    tcase_add_test(tc, every_mistake_is_told);
+    tcase_add_test(tc, unused_parameters_are_told_together);
     suite_add_tcase(suite, tc);
     return suite_run(suite);
 }

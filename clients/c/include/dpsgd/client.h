@@ -35,7 +35,7 @@ enum dpc_status {
 struct dpc_detail {
     char pointer[256]; /* RFC 6901 JSON pointer into what was sent */
     char code[32];
-    char message[192];
+    char message[384];
 };
 
 struct dpc_error {
