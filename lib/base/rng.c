@@ -1,11 +1,13 @@
-/* ChaCha20 from libsodium, addressed by (purpose, step, tensor, coordinate). See psg/rng.h.
- */
+/* ChaCha20, long runs from chacha.c and the rest from libsodium, addressed by (purpose, step,
+ * tensor, coordinate). See psg/rng.h. */
 #include "psg/rng.h"
 
 #include <endian.h>
 #include <pthread.h>
 #include <sodium.h>
 #include <string.h>
+
+#include "base/chacha.h"
 
 enum { BLOCK_BYTES = 64 };
 
@@ -75,6 +77,10 @@ static void stream_read(const struct psg_key *key, const uint8_t nonce[12], int6
         n -= take;
         block++;
     }
+    int64_t done = chacha_blocks(key->bytes, nonce, block, n / BLOCK_BYTES, out);
+    out += done * BLOCK_BYTES;
+    n -= done * BLOCK_BYTES;
+    block += (uint32_t)done;
     if (n == 0)
         return;
     memset(out, 0, (size_t)n);

@@ -197,10 +197,32 @@ START_TEST(keys_differ_repeat_and_can_be_wiped)
 }
 END_TEST
 
+/* long runs come from other code than short ones */
+START_TEST(long_and_short_draws_agree)
+{
+    enum { LONG = 16 * 16 * 5 + 7, SHORT = 100 };
+    struct psg_key key;
+    uint32_t all[LONG], part[SHORT];
+    psg_key_from_seed(21, &key);
+    const int64_t starts[] = { 0, 5, 16, INT64_C(1) << 20, (INT64_C(1) << 36) - LONG };
+    for (size_t k = 0; k < sizeof starts / sizeof starts[0]; k++) {
+        ck_assert_int_eq(psg_rng_fill_u32(&key, PSG_RNG_USER, 77, 3, starts[k], LONG, all, NULL), 0);
+        for (int64_t at = 0; at < LONG; at += SHORT) {
+            int64_t n = LONG - at < SHORT ? LONG - at : SHORT;
+            ck_assert_int_eq(psg_rng_fill_u32(&key, PSG_RNG_USER, 77, 3, starts[k] + at, n, part,
+                                              NULL),
+                             0);
+            ck_assert_mem_eq(part, all + at, (size_t)n * sizeof *part);
+        }
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("rng");
     TCase *tc = tcase_create("rng");
+    tcase_add_test(tc, long_and_short_draws_agree);
     tcase_add_test(tc, bytes_are_chacha20_of_rfc_8439);
     tcase_add_test(tc, address_is_written_into_the_nonce_as_documented);
     tcase_add_test(tc, any_sub_range_equals_the_whole);

@@ -86,11 +86,76 @@ static void max_row(const struct window3 *v, const struct span s01[2], int64_t l
         max_one(v, s01, o, x, y, arg);
 }
 
+enum { SLIDE_RUN = 256 };
+
+/* Windows of 2 x 2 at every position, all inside: what small nets use. */
+static bool max_is_sliding(const struct window3 *v)
+{
+    bool same = v->in[0] == 1 && v->kernel[0] == 1 && v->pad_lo[0] == 0 && v->out[0] == 1;
+    for (int i = 1; i < 3; i++)
+        same = same && v->kernel[i] == 2 && v->stride[i] == 1 && v->dilation[i] == 1 &&
+               v->pad_lo[i] == 0 && v->out[i] == v->in[i] - 1;
+    return same && v->in[2] * 2 <= SLIDE_RUN && v->out[1] * v->in[2] > VEC_LEN &&
+           v->n_in <= INT32_MAX / 2;
+}
+
+typedef pool_int pool_ints __attribute__((vector_size(CPU_VECTOR_BYTES)));
+
+/* larger or NaN, unless the maximum is NaN already */
+CPU_INLINE void max_take(const psg_real *x, pool_int at, vec *top, pool_ints *where)
+{
+    vec value = vec_load(x);
+    pool_ints take = ~(value <= *top) & (*top == *top);
+    *top = (vec)((take & (pool_ints)value) | (~take & (pool_ints)*top));
+    *where = (take & at) | (~take & *where);
+}
+
+/* Windows at n >= VEC_LEN positions from x on; the last vector overlaps. */
+static void max_slide_run(int64_t width, int64_t n, const psg_real *x, psg_real *top,
+                          pool_int *where)
+{
+    for (int64_t o = 0; o < n; o += VEC_LEN) {
+        int64_t i = o + VEC_LEN <= n ? o : n - VEC_LEN;
+        vec t = vec_load(x + i);
+        pool_ints w = { 0 };
+        max_take(x + i + 1, 1, &t, &w);
+        max_take(x + i + width, (pool_int)width, &t, &w);
+        max_take(x + i + width + 1, (pool_int)width + 1, &t, &w);
+        vec_store(top + i, t);
+        memcpy(where + i, &w, sizeof w);
+    }
+}
+
+/* Runs of positions across the ends of rows; the window at the end of a row is not kept. */
+static void max_slide(const struct window3 *v, const psg_real *x, psg_real *y, int64_t *arg)
+{
+    psg_real top[SLIDE_RUN];
+    pool_int where[SLIDE_RUN];
+    int64_t width = v->in[2], kept = v->out[2], rows = SLIDE_RUN / width;
+    for (int64_t row = 0; row < v->out[1]; row += rows) {
+        if (v->out[1] - row < rows && row > 0) /* the last run overlaps too */
+            row = v->out[1] - rows;
+        int64_t n_rows = v->out[1] < rows ? v->out[1] : rows;
+        max_slide_run(width, n_rows * width - 1, x + row * width, top, where);
+        for (int64_t r = 0; r < n_rows; r++) {
+            int64_t at = (row + r) * kept;
+            memcpy(y + at, top + r * width, (size_t)kept * sizeof *y);
+            for (int64_t i = 0; i < kept; i++)
+                arg[at + i] = where[r * width + i] + (row + r) * width + i;
+        }
+    }
+}
+
 /* samples innermost: the spans of a row, with their divisions, are found once for all */
 static void cpu_max_pool(const struct psg_window *w, int64_t outer, const psg_real *x,
                          psg_real *y, int64_t *arg)
 {
     struct window3 v = window3_make(w);
+    if (max_is_sliding(&v)) {
+        for (int64_t n = 0; n < outer; n++)
+            max_slide(&v, x + n * v.n_in, y + n * v.n_out, arg + n * v.n_out);
+        return;
+    }
     /* [low, high): outputs whose windows lie inside along axis 2 */
     int64_t reach = (v.kernel[2] - 1) * v.dilation[2], low, high;
     axis_range(v.out[2], v.stride[2], -v.pad_lo[2], v.in[2] - reach, &low, &high);
