@@ -33,6 +33,8 @@ int command_queue(struct cli *cli, int argc, char **argv);
 int command_devices(struct cli *cli, int argc, char **argv);
 int command_whoami(struct cli *cli, int argc, char **argv);
 int command_version(struct cli *cli, int argc, char **argv);
+int command_model_check(struct cli *cli, int argc, char **argv);
+int command_model_fix(struct cli *cli, int argc, char **argv);
 int command_privacy_epsilon(struct cli *cli, int argc, char **argv);
 int command_privacy_delta(struct cli *cli, int argc, char **argv);
 int command_privacy_noise_multiplier(struct cli *cli, int argc, char **argv);

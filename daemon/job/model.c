@@ -395,6 +395,11 @@ static bool wants_class(const char *op)
     return false;
 }
 
+bool model_loss_wants_class(const struct loss *loss)
+{
+    return wants_class(loss->type);
+}
+
 /* "mse" is mse_loss */
 static const struct psg_op *loss_op(const struct builder *b, int *definep)
 {

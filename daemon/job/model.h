@@ -23,4 +23,7 @@ struct model_data {
 int model_build(const struct job_spec *spec, const struct model_data *data,
                 struct psg_program **programp, struct problem *p);
 
+/* Whether the loss compares class numbers with one logit for each. */
+bool model_loss_wants_class(const struct loss *loss);
+
 #endif

@@ -19,6 +19,7 @@ struct psg_import {
     int n_inputs;
     struct psg_program *program;
     psg_value output;
+    bool guessed; /* an operator was passed over */
     struct psg_error err; /* of functions whose caller wants none */
 };
 

@@ -1,5 +1,6 @@
 #include "psg/import.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -121,7 +122,8 @@ static int attempt(struct psg_import *imp, const struct psg_import_options *o,
 {
     struct im_value args[IM_IN_MAX], result;
     struct im_run r = {
-        .pool = &imp->pool, .err = err, .imp = imp, .batch = o->example_batch
+        .pool = &imp->pool, .err = err, .imp = imp, .batch = o->example_batch,
+        .findings = o->findings
     };
     const struct code_fn *fn;
     const struct code_class *cls;
@@ -143,7 +145,10 @@ static int attempt(struct psg_import *imp, const struct psg_import_options *o,
         status = im_call_forward(&r, imp->module, args, o->n_inputs, &result);
     if (!status)
         status = finish(&r, &result);
+    imp->guessed = r.n_guesses > 0;
     if (status) {
+        if (o->findings && !imp->guessed)
+            psg_findings_add(o->findings, err, false, NULL);
         psg_program_free(r.program);
         return status;
     }
@@ -156,6 +161,7 @@ static int open_and_try(struct psg_import *imp, const uint8_t *bytes, size_t siz
                         const char *place, const struct psg_import_options *o,
                         const int *axis, struct psg_error *err)
 {
+    psg_program_free(imp->program);
     im_pool_free(&imp->pool);
     *imp = (struct psg_import){ .output = PSG_NONE,
                                 .training = o->training,
@@ -181,11 +187,41 @@ static bool next_axes(const struct psg_import_options *o, int *axis)
     return false;
 }
 
+/* Tries other axes until one attempt has nothing to say; keeps the axes of the best one. The
+ * status of the last attempt that was made with axis. */
+static int try_axes(struct psg_import *imp, const void *bytes, size_t size, const char *name,
+                    const struct psg_import_options *o, int *axis, int status, int found)
+{
+    struct psg_error other;
+    int best[IM_IN_MAX], first = o->findings ? psg_findings_count(o->findings) - found : 0;
+    int fewest = status ? INT_MAX : found;
+    bool again = false;
+    memcpy(best, axis, sizeof best);
+    for (int k = 0; (status || found) && status != PSG_E_FORMAT && k < 64 && next_axes(o, axis);
+         k++) {
+        if (o->findings)
+            psg_findings_cut(o->findings, first);
+        status = open_and_try(imp, bytes, size, name, o, axis, &other);
+        found = o->findings ? psg_findings_count(o->findings) - first : 0;
+        again = true;
+        if (!status && found < fewest) {
+            fewest = found;
+            memcpy(best, axis, sizeof best);
+        }
+    }
+    if (again && (status || found)) {
+        if (o->findings)
+            psg_findings_cut(o->findings, first);
+        status = open_and_try(imp, bytes, size, name, o, best, &other);
+    }
+    return status;
+}
+
 int psg_import_torchscript(const void *bytes, size_t size, const char *place,
                            const struct psg_import_options *options,
                            struct psg_import **impp, struct psg_error *err)
 {
-    struct psg_error first = { 0 }, other;
+    struct psg_error first = { 0 };
     int axis[IM_IN_MAX] = { 0 };
     if (options->n_inputs < 1 || options->n_inputs > IM_IN_MAX)
         return psg_fail(err, PSG_E_INVALID, place, "a model has 1 to %d inputs", IM_IN_MAX);
@@ -195,11 +231,11 @@ int psg_import_torchscript(const void *bytes, size_t size, const char *place,
     if (!imp)
         return psg_fail(err, PSG_E_NOMEM, place, "out of memory");
     const char *name = place ? place : "model";
+    int before = options->findings ? psg_findings_count(options->findings) : 0;
     int status = open_and_try(imp, bytes, size, name, options, axis, &first);
-    for (int k = 0; status && status != PSG_E_FORMAT && k < 64 && next_axes(options, axis);
-         k++)
-        if (open_and_try(imp, bytes, size, name, options, axis, &other) == 0)
-            status = 0;
+    int found = options->findings ? psg_findings_count(options->findings) - before : 0;
+    if (status || found)
+        status = try_axes(imp, bytes, size, name, options, axis, status, found);
     if (status) {
         if (err)
             *err = first;
@@ -244,6 +280,11 @@ int psg_import_params(const struct psg_import *imp, psg_real *params, struct psg
             params[info->offset + k] = (psg_real)im_stored_at(s, k);
     }
     return 0;
+}
+
+bool psg_import_guessed(const struct psg_import *imp)
+{
+    return imp->guessed;
 }
 
 const char *psg_import_unused(const struct psg_import *imp, int i)

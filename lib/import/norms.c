@@ -220,6 +220,18 @@ static int fixed_norm(struct im_run *r, struct im_tensor *x, const struct im_val
     return status ? status : im_set(r, y, out);
 }
 
+static int replace_batch_norm(struct im_run *r, struct im_tensor *x, struct im_tensor *w,
+                              struct im_tensor *b, double eps, struct im_value *out)
+{
+    int status = im_replaces(r, "statistics over the batch",
+                             "use GroupNorm instead; dpsgctl model fix does");
+    if (status)
+        return status;
+    int64_t channels = x->rank > 1 ? x->dim[1] : 1;
+    int64_t groups = psg_group_norm_groups(channels, im_size_of(x) > channels);
+    return group_norm(r, x, groups, w, b, eps, out);
+}
+
 /* batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps) */
 static int op_batch_norm(struct im_run *r, const struct im_value *a, struct im_value *out)
 {
@@ -236,8 +248,7 @@ static int op_batch_norm(struct im_run *r, const struct im_value *a, struct im_v
     if (status)
         return status;
     if (training || !im_given(&a[3]) || !im_given(&a[4]))
-        return im_mixes(r, "statistics over the batch; use GroupNorm instead "
-                           "(`dpsgctl model fix` rewrites the model)");
+        return replace_batch_norm(r, x, w, b, eps, out);
     return fixed_norm(r, x, &a[3], w, b, eps, out);
 }
 
@@ -257,9 +268,10 @@ static int op_instance_norm(struct im_run *r, const struct im_value *a,
         status = im_arg_real(r, &a[7], 1e-5, &eps);
     if (status)
         return status;
-    if (own && im_given(&a[3]))
-        return im_mixes(r, "running statistics are averages over the batch; set "
-                           "track_running_stats=False");
+    if (own && im_given(&a[3]) &&
+        (status = im_replaces(r, "running statistics are averages over the batch",
+                              "set track_running_stats=False; dpsgctl model fix does")))
+        return status;
     if (!own)
         return fixed_norm(r, x, &a[3], w, b, eps, out);
     return group_norm(r, x, x->rank > 1 ? x->dim[1] : 1, w, b, eps, out);

@@ -34,6 +34,7 @@ struct im_tensor {
     struct im_stored *file;
     int *changes; /* in place, of all tensors that share these numbers */
     int change;   /* the last one that this tensor has seen */
+    bool guessed; /* stands for a result that could not be made */
     bool swapped; /* IM_FILE: seen with its two axes swapped; dim says how */
     const double *data;
 };
@@ -93,6 +94,8 @@ struct im_run {
     size_t n_frames, frame_room;
     struct im_list stack;
     uint64_t steps;
+    struct psg_findings *findings; /* or NULL: the first mistake ends the import */
+    int n_guesses;
     bool keep;    /* make a node even where all operands are numbers */
     bool folding; /* the program is a passing one: nothing is recorded */
 };
@@ -104,6 +107,8 @@ int im_fail(struct im_run *r, enum psg_status status, const char *fmt, ...)
 int im_no_memory(struct im_run *r);
 /* "mixes samples: WHY" */
 int im_mixes(struct im_run *r, const char *why);
+/* Makes a finding of it. 0, or im_mixes() when nobody collects them. */
+int im_replaces(struct im_run *r, const char *why, const char *remedy);
 
 /* ---- arguments of operators ---- */
 typedef int (*im_op_fn)(struct im_run *r, const struct im_value *a, struct im_value *out);

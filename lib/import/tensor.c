@@ -1,5 +1,6 @@
 /* Tensors of the interpreter: where their numbers are, and which of their axes is the batch. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "import/archive.h"
@@ -12,6 +13,17 @@ int im_no_memory(struct im_run *r)
 int im_mixes(struct im_run *r, const char *why)
 {
     return im_fail(r, PSG_E_UNSUPPORTED, "mixes samples of the batch: %s", why);
+}
+
+int im_replaces(struct im_run *r, const char *why, const char *remedy)
+{
+    char text[200];
+    snprintf(text, sizeof text, r->findings ? "%s" : "%s; %s", why, remedy);
+    int status = im_mixes(r, text);
+    if (!r->findings)
+        return status;
+    psg_findings_add(r->findings, r->err, true, remedy);
+    return 0;
 }
 
 struct im_value im_tensor_value(struct im_tensor *t)

@@ -4,7 +4,7 @@
 
 #include "import/run.h"
 
-enum { FRAMES_MAX = 256, STEPS_MAX = 1000000, ARGS = 32 };
+enum { FRAMES_MAX = 256, STEPS_MAX = 1000000, ARGS = 32, GUESSES_MAX = 10000 };
 
 static struct im_frame *top(const struct im_run *r)
 {
@@ -167,6 +167,57 @@ static int change(struct im_run *r, const struct im_value *target, struct im_val
     return 0;
 }
 
+/* Marks, or looks for, tensors that stand for what could not be made. */
+static bool touches_guess(const struct im_value *v, int n, bool mark)
+{
+    bool found = false;
+    for (int i = 0; i < n; i++) {
+        const struct im_value *item = &v[i];
+        size_t count = 1;
+        if ((item->kind == IM_LIST || item->kind == IM_TUPLE) && item->list) {
+            count = item->list->n;
+            item = item->list->item;
+        }
+        for (size_t k = 0; k < count; k++) {
+            if (item[k].kind != IM_TENSOR)
+                continue;
+            if (mark)
+                item[k].tensor->guessed = true;
+            found = found || item[k].tensor->guessed;
+        }
+    }
+    return found;
+}
+
+/* Takes down why an operator was refused and goes on with its first operand instead. What is
+ * refused because of an earlier guess is not taken down. */
+static int pass_over(struct im_run *r, int status, const struct im_value *args, int n,
+                     bool known, struct im_value *out)
+{
+    if (!r->findings || r->folding || status == PSG_E_NOMEM || r->n_guesses >= GUESSES_MAX)
+        return status;
+    if (!known || !touches_guess(args, n, false)) {
+        bool mixes = strstr(r->err->text, "mixes samples") != NULL;
+        psg_findings_add(r->findings, r->err, mixes,
+                         mixes ? "each sample must be worked on by itself" : NULL);
+    }
+    for (int i = 0; i < n; i++) {
+        const struct im_value *v = &args[i];
+        if (v->kind == IM_LIST && v->list->n > 0)
+            v = &v->list->item[0];
+        if (v->kind != IM_TENSOR || v->tensor->source != IM_VALUE)
+            continue;
+        struct im_tensor *t = im_tensor_copy(r, v->tensor);
+        if (!t)
+            return im_no_memory(r);
+        t->guessed = true;
+        t->changes = NULL;
+        r->n_guesses++;
+        return im_set(r, t, out);
+    }
+    return status;
+}
+
 static int call_op(struct im_run *r, const char *name, const struct im_value *args, int n,
                    const struct im_list *kw, struct im_value *out)
 {
@@ -174,13 +225,18 @@ static int call_op(struct im_run *r, const char *name, const struct im_value *ar
     struct im_value slot[ARGS];
     r->op_name = name;
     *out = im_none();
-    if (!op)
-        return im_fail(r, PSG_E_UNSUPPORTED, "an operator that is not known here");
-    int status = bind(r, op, args, n, kw, slot);
+    int status = op ? 0
+                    : im_fail(r, PSG_E_UNSUPPORTED, "an operator that is not known here");
+    if (!status)
+        status = bind(r, op, args, n, kw, slot);
     if (!status)
         status = op->fn(r, slot, out);
     if (!status && in_place(op->name))
         status = change(r, &slot[0], out);
+    if (status)
+        status = pass_over(r, status, args, n, op != NULL, out);
+    else if (r->n_guesses && touches_guess(args, n, false))
+        touches_guess(out, 1, true);
     if (!status)
         status = note_views(r, out);
     r->op_name = NULL;

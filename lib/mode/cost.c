@@ -84,6 +84,7 @@ static double extra_flops(const struct psg_program *p, const struct node *node, 
 {
     double extra = 0, t = 1;
     const struct psg_shape *out = &p->values[node->out[0]].type.shape;
+    bool lookup = node->n_in > 0 && p->values[node->in[0]].type.dtype == PSG_I64;
     for (int i = 0; i + 1 < out->rank; i++)
         t *= (double)out->dim[i];
     for (int r = 0; r < node->n_param; r++) {
@@ -91,6 +92,10 @@ static double extra_flops(const struct psg_program *p, const struct node *node, 
         double size = (double)info->size;
         if (!info->trainable)
             continue;
+        if (strcmp(route, "norm_sample") == 0 && lookup) { /* repeated ids are merged */
+            extra += 3 * (double)psg_shape_size(out);
+            continue;
+        }
         if (strcmp(route, "norm_sample") != 0 || info->shape.rank != 2) {
             extra += 4 * size;
             continue;

@@ -58,7 +58,7 @@ static const struct {
       "    return y\n",
       "depends on the size of the batch" },
     { "    return torch.batch_norm(x, None, None, None, None, True, 0.1, 1.0e-05, True)\n",
-      "use GroupNorm instead (`dpsgctl model fix` rewrites the model)" },
+      "use GroupNorm instead" },
     { "    return torch.instance_norm(x, None, None, self.w, self.w, True, 0.1, 1.0e-05, "
       "True)\n",
       "running statistics" },
@@ -84,6 +84,65 @@ START_TEST(refuses)
                   err.text);
     if (!strstr(err.text, "returns no"))
         ck_assert_msg(strstr(err.place, "code/__torch__.py:"), "%s", err.place);
+}
+END_TEST
+
+/* All that is refused is told, with its line; what follows from a guess is not. */
+START_TEST(tells_everything)
+{
+    static const struct {
+        const char *text, *line;
+        bool mixes;
+    } want[] = { { "statistics over the batch", ":7", true },
+                 { "torch.softmax: mixes samples", ":8", true },
+                 { "torch.os_system: an operator that is not known here", ":11", false } };
+    archive_module(&archive,
+                   "class M(Module):\n  __parameters__ = [\"w\", ]\n  w : Tensor\n"
+                   "  training : bool\n  def forward(self: __torch__.M,\n    x: Tensor) -> Tensor:\n"
+                   "    a = torch.batch_norm(x, None, None, None, None, True, 0.1, 1.0e-05, True)\n"
+                   "    b = torch.softmax(a, 0)\n"
+                   "    c = torch.linear(torch.slice(b, 2, 1), self.w, None)\n"
+                   "    e = torch.relu(c)\n"
+                   "    return torch.os_system(e)\n");
+    struct psg_findings *f = psg_findings_new();
+    struct psg_import *imp = NULL;
+    struct psg_import_input in = { .dtype = PSG_REAL, .shape = PSG_SHAPE(6, 8) };
+    struct psg_import_options o = { .inputs = &in, .n_inputs = 1, .training = 1, .findings = f };
+    ck_assert_int_eq(psg_import_torchscript(archive.bytes, archive.n, "m.pt", &o, &imp, &err), 0);
+    ck_assert(psg_import_guessed(imp));
+    for (int i = 0; i < psg_findings_count(f); i++) {
+        const struct psg_finding *one = psg_findings_at(f, i);
+        ck_assert_msg(i < 3 && strstr(one->error.text, want[i].text), "%s", one->error.text);
+        ck_assert_msg(strstr(one->error.place, want[i].line) != NULL, "%s", one->error.place);
+        ck_assert_int_eq(one->mixes, want[i].mixes);
+    }
+    ck_assert_int_eq(psg_findings_count(f), 3);
+    psg_import_free(imp);
+    psg_findings_free(f);
+}
+END_TEST
+
+/* What has a private replacement becomes it, with the file's parameters; the rest is the file's. */
+START_TEST(replaces_norms)
+{
+    archive_module(&archive,
+                   "class M(Module):\n  __parameters__ = [\"w\", ]\n  w : Tensor\n"
+                   "  training : bool\n  def forward(self: __torch__.M,\n    x: Tensor) -> Tensor:\n"
+                   "    a = torch.batch_norm(x, None, None, None, None, True, 0.1, 1.0e-05, True)\n"
+                   "    return torch.linear(a, self.w, None)\n");
+    struct psg_findings *f = psg_findings_new();
+    struct psg_import *imp = NULL;
+    struct psg_import_input in = { .dtype = PSG_REAL, .shape = PSG_SHAPE(6, 8) };
+    struct psg_import_options o = { .inputs = &in, .n_inputs = 1, .training = 1, .findings = f };
+    ck_assert_int_eq(psg_import_torchscript(archive.bytes, archive.n, "m.pt", &o, &imp, &err), 0);
+    ck_assert(!psg_import_guessed(imp));
+    ck_assert_int_eq(psg_findings_count(f), 1);
+    ck_assert_ptr_nonnull(strstr(psg_findings_at(f, 0)->remedy, "GroupNorm"));
+    struct psg_program *p = psg_import_program(imp);
+    ck_assert_str_eq(psg_program_node_op(p, 0)->name, "group_norm");
+    ck_assert_str_eq(psg_program_param(p, 0)->name, "w");
+    psg_import_free(imp);
+    psg_findings_free(f);
 }
 END_TEST
 
@@ -222,6 +281,8 @@ int main(void)
     TCase *t = tcase_create("batch");
     tcase_add_loop_test(t, refuses, 0, sizeof mixing / sizeof mixing[0]);
     tcase_add_loop_test(t, accepts, 0, sizeof apart / sizeof apart[0]);
+    tcase_add_test(t, tells_everything);
+    tcase_add_test(t, replaces_norms);
     tcase_add_test(t, example_batch);
     tcase_add_test(t, finds_axis);
     tcase_add_test(t, parameters);

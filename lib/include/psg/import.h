@@ -18,7 +18,7 @@
 #ifndef PSG_IMPORT_H
 #define PSG_IMPORT_H
 
-#include "psg/program.h"
+#include "psg/check.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -39,6 +39,11 @@ struct psg_import_options {
     int64_t example_batch; /* samples in the example that the file was traced with; 0: unknown */
     int training;          /* 1, 0: what modules see as self.training; -1: as it was saved */
     size_t memory_limit;   /* bytes for the import; 0: 2 GiB */
+    /* NULL, or a list that takes everything that is refused: reading then goes on. A norm over the
+     * batch becomes a group_norm with the file's parameters, running statistics of an
+     * instance_norm are left out; any other operator that is refused is passed over, and what
+     * follows from its result is not judged. Place: module path, file and line */
+    struct psg_findings *findings;
 };
 
 struct psg_import;
@@ -60,6 +65,8 @@ PSG_API int psg_import_batch_axis(const struct psg_import *imp, int input);
 /* Fills params [param_size] of the checked program. */
 PSG_API int psg_import_params(const struct psg_import *imp, psg_real *params,
                               struct psg_error *err);
+/* Whether an operator was passed over (options.findings): the program is not the file's. */
+PSG_API bool psg_import_guessed(const struct psg_import *imp);
 /* Names of the file's parameters that the output does not depend on; they are not in the program.
  * NULL past the last. */
 PSG_API const char *psg_import_unused(const struct psg_import *imp, int i);
