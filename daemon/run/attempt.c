@@ -127,26 +127,44 @@ static bool open_trainer(struct attempt *a)
     return r < 0 ? fail_psg(a, r) : true;
 }
 
-/* Composes the steps from epsilon_step to `to`, in runs of equal noise. */
-static bool account_for(struct attempt *a, int64_t to)
+/* Composes the steps from *stepp to `to`, in runs of equal noise. */
+static bool compose(struct attempt *a, struct psg_accountant *acc, int64_t *stepp, int64_t to)
 {
     const struct psg_schedule *s = &a->spec->options.noise_multiplier;
     struct psg_error err;
     double q = a->spec->poisson_sampling ? a->spec->sample_rate : 1;
-    while (a->epsilon_step < to) {
-        int64_t at = a->epsilon_step, end = to;
+    while (*stepp < to) {
+        int64_t at = *stepp, end = to;
         int64_t period = s->kind == PSG_SCHEDULE_CONSTANT ? to : (int64_t)s->period;
         if (period < to - at / period * period)
             end = (at / period + 1) * period;
         struct psg_dp_event event = {
             q, psg_trainer_noise_multiplier(&a->spec->options, (uint64_t)at), end - at
         };
-        int r = psg_accountant_compose(a->accountant, &event, &err);
+        int r = psg_accountant_compose(acc, &event, &err);
         if (r < 0)
             return fail_psg(a, r);
-        a->epsilon_step = end;
+        *stepp = end;
     }
     return true;
+}
+
+/* Tells the accountant all steps of the job, so that it need not plan anew at every question. */
+static bool expect_all(struct attempt *a)
+{
+    struct psg_accountant *all = NULL;
+    struct psg_error err;
+    int64_t step = 0;
+    size_t n = 0;
+    int r = psg_accountant_new(PSG_ACCOUNTANT_GDP, &all, &err); /* keeps events and nothing else */
+    bool good = r == 0 ? compose(a, all, &step, a->spec->steps) : fail_psg(a, r);
+    if (good) {
+        const struct psg_dp_event *event = psg_accountant_history(all, &n);
+        r = psg_accountant_expect(a->accountant, event, n, &err);
+        good = r == 0 || fail_psg(a, r);
+    }
+    psg_accountant_free(all);
+    return good;
 }
 
 static bool open_accountant(struct attempt *a)
@@ -156,7 +174,7 @@ static bool open_accountant(struct attempt *a)
     if (!a->spec->is_private)
         return true;
     int r = psg_accountant_new(a->spec->accountant, &a->accountant, &err);
-    return r < 0 ? fail_psg(a, r) : true;
+    return r < 0 ? fail_psg(a, r) : expect_all(a);
 }
 
 static bool resume(struct attempt *a)
@@ -193,8 +211,8 @@ static bool open_all(struct attempt *a)
 
 /* ---- epsilon ---- */
 
-/* How many steps ahead to ask for. prv takes milliseconds for one kind of step and a second for
- * fifty, so that live numbers go in strides, larger ones where asking would show in the run's time. */
+/* How many steps ahead to ask for. prv takes milliseconds, and up to a second to plan for a schedule, so
+ * that live numbers go in strides, larger ones where asking would show in the run's time. */
 static int64_t stride_of(const struct attempt *a)
 {
     double share = a->ask_ns / ((double)(now_ns(a) - a->start_ns) + 1);
@@ -214,7 +232,7 @@ static bool update_epsilon(struct attempt *a)
     int64_t stride = stride_of(a);
     int64_t target = a->done + stride < a->spec->steps ? a->done + stride : a->spec->steps;
     uint64_t before = now_ns(a);
-    if (!account_for(a, target))
+    if (!compose(a, a->accountant, &a->epsilon_step, target))
         return false;
     int r = psg_accountant_epsilon_bound(a->accountant, a->spec->accounting_delta, &eps, &err);
     if (r < 0)

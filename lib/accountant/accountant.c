@@ -18,6 +18,8 @@ struct psg_accountant {
     double settled[PSG_RDP_N_ORDERS]; /* total of everything before that run */
     double order[PSG_RDP_N_ORDERS];
     struct prv_cache *prv;
+    struct psg_dp_event *expected; /* NULL: nothing was said */
+    size_t n_expected;
 };
 
 static const char *const kind_name[] = {
@@ -70,6 +72,7 @@ struct psg_accountant *psg_accountant_free(struct psg_accountant *acc)
     if (acc) {
         free(acc->event);
         free(acc->rdp);
+        free(acc->expected);
         prv_cache_free(acc->prv);
         free(acc);
     }
@@ -216,10 +219,61 @@ int psg_accountant_epsilon(struct psg_accountant *acc, double delta,
     return accountant_epsilon(acc, delta, true, out, err);
 }
 
+int psg_accountant_expect(struct psg_accountant *acc, const struct psg_dp_event *event,
+                          size_t n_events, struct psg_error *err)
+{
+    int r = accountant_check_events(event, n_events, err);
+    if (r)
+        return r;
+    struct psg_dp_event *copy = calloc(n_events + 1, sizeof *copy);
+    if (!copy)
+        return psg_fail(err, PSG_E_NOMEM, "accountant", "out of memory");
+    if (n_events)
+        memcpy(copy, event, n_events * sizeof *copy);
+    free(acc->expected);
+    acc->expected = copy;
+    acc->n_expected = n_events;
+    return 0;
+}
+
+/* The steps composed so far of each expected event; false when others were composed, or more. */
+static bool steps_of_expected(const struct psg_accountant *acc, struct psg_dp_event *now)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < acc->n_expected; i++) {
+        now[i] = acc->expected[i];
+        now[i].steps = 0;
+        for (size_t k = 0; k < acc->n_events; k++)
+            if (acc->event[k].sample_rate == now[i].sample_rate &&
+                acc->event[k].noise_multiplier == now[i].noise_multiplier) {
+                now[i].steps = acc->event[k].steps;
+                found++;
+            }
+        if (now[i].steps > acc->expected[i].steps)
+            return false;
+    }
+    return found == acc->n_events;
+}
+
 int psg_accountant_epsilon_bound(struct psg_accountant *acc, double delta,
                                  struct psg_dp_epsilon *out, struct psg_error *err)
 {
-    return accountant_epsilon(acc, delta, false, out, err);
+    if (acc->kind != PSG_ACCOUNTANT_PRV || !acc->expected || !(delta > 0 && delta < 1))
+        return accountant_epsilon(acc, delta, false, out, err);
+    _cleanup_free_ struct psg_dp_event *now = calloc(acc->n_expected + 1, sizeof *now);
+    struct prv_answer tight = { 0 };
+    int r = PSG_E_UNSUPPORTED;
+    if (now && steps_of_expected(acc, now))
+        r = prv_epsilon_along(acc->prv, acc->expected, now, acc->n_expected, delta, &tight.upper,
+                              err);
+    if (r == PSG_E_UNSUPPORTED)
+        return accountant_epsilon(acc, delta, false, out, err);
+    *out = (struct psg_dp_epsilon){ .delta = delta, .method = PSG_ACCOUNTANT_RDP };
+    double rdp[PSG_RDP_N_ORDERS];
+    accountant_rdp(acc, rdp);
+    out->epsilon = psg_rdp_epsilon(PSG_RDP_N_ORDERS, acc->order, rdp, delta, &out->order);
+    tight.estimate = tight.upper;
+    return prv_over_rdp(r, &tight, &out->epsilon, out);
 }
 
 int psg_accountant_delta(struct psg_accountant *acc, double epsilon,

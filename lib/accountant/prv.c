@@ -8,10 +8,12 @@
 #include "accountant/prv_plan.h"
 #include "base/cleanup.h"
 
-enum { N_PLANS = 4 };
+enum { N_PLANS = 4, FEW_EVENTS = 4 };
 
 struct prv_cache {
     struct prv_plan *plan[N_PLANS]; /* remove and add, upper and lower */
+    struct prv_plan *along[2];      /* remove and add, upper, of an expected history */
+    double along_delta;
     bool asked;
 };
 
@@ -24,6 +26,8 @@ struct prv_cache *prv_cache_free(struct prv_cache *cache)
 {
     for (int i = 0; cache && i < N_PLANS; i++)
         prv_plan_free(cache->plan[i]);
+    for (int i = 0; cache && i < 2; i++)
+        prv_plan_free(cache->along[i]);
     free(cache);
     return NULL;
 }
@@ -143,11 +147,11 @@ static int ask(struct prv_cache *cache, const struct merged *m, struct prv_plan_
 }
 
 /* The largest loss that adding a record can have: log 1/(1-q) per step. */
-static double largest_add_loss(const struct merged *m)
+static double largest_add_loss(const struct psg_dp_event *event, size_t n)
 {
     double sum = 0;
-    for (size_t i = 0; i < m->n; i++)
-        sum -= (double)m->event[i].steps * log1p(-m->event[i].sample_rate);
+    for (size_t i = 0; i < n; i++)
+        sum -= (double)event[i].steps * log1p(-event[i].sample_rate);
     return sum;
 }
 
@@ -159,7 +163,7 @@ static int ask_both(struct prv_cache *cache, const struct merged *m,
     key.add = false;
     int r = ask(cache, m, key, answerp, err);
     /* the other direction cannot be the larger one when its losses do not reach so far */
-    if (r || largest_add_loss(m) <= (key.by_epsilon ? key.goal : *answerp))
+    if (r || largest_add_loss(m->event, m->n) <= (key.by_epsilon ? key.goal : *answerp))
         return r;
     key.add = true;
     r = ask(cache, m, key, &add, err);
@@ -272,6 +276,62 @@ int prv_epsilon(struct prv_cache *cache, const struct psg_dp_event *event, size_
     }
     struct prv_plan_key key = { .goal = delta };
     return ask_bounds(cache, &m, key, with_lower && !m.is_coarse, out, err);
+}
+
+/* A plan of the whole expected history, its grid chosen by the epsilon that comes out. */
+static int plan_all(struct prv_plan **planp, const struct psg_dp_event *expected, size_t n,
+                    bool add, double delta, struct psg_error *err)
+{
+    struct prv_plan_key key = { .goal = delta, .add = add, .bound = PRV_UPPER };
+    int r = prv_plan_new(&key, expected, n, planp, err);
+    for (int i = 0; i < 3 && r == 0; i++) {
+        double epsilon = prv_plan_answer(*planp, expected);
+        if (!(epsilon > 0 && prv_plan_near(*planp) > 4 * epsilon))
+            break;
+        key.near = epsilon;
+        *planp = prv_plan_free(*planp);
+        r = prv_plan_new(&key, expected, n, planp, err);
+    }
+    return r;
+}
+
+/* In (0, 1), with noise, in a number that a plan takes; enough steps for the plan's window. */
+static bool suits_along(const struct psg_dp_event *expected, const struct psg_dp_event *now,
+                        size_t n)
+{
+    double steps = 0, done = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct psg_dp_event *e = &expected[i];
+        if (!(e->sample_rate > 0 && e->sample_rate < 1 && e->noise_multiplier > 0 &&
+              isfinite(e->noise_multiplier) && e->steps > 0))
+            return false;
+        steps += (double)e->steps;
+        done += (double)now[i].steps;
+    }
+    return n > FEW_EVENTS && n <= PRV_CLASSES_MAX && done >= steps / 16;
+}
+
+int prv_epsilon_along(struct prv_cache *cache, const struct psg_dp_event *expected,
+                      const struct psg_dp_event *now, size_t n_events, double delta,
+                      double *upperp, struct psg_error *err)
+{
+    if (!suits_along(expected, now, n_events))
+        return psg_fail(err, PSG_E_UNSUPPORTED, "prv", "no history to plan for");
+    for (int i = 0; i < 2 && cache->along_delta != delta; i++)
+        cache->along[i] = prv_plan_free(cache->along[i]);
+    cache->along_delta = delta;
+    *upperp = 0;
+    for (int add = 0; add < 2; add++) {
+        /* as in ask_both: adding cannot be the worse one when its losses do not reach so far */
+        if (add && largest_add_loss(now, n_events) <= *upperp)
+            break;
+        int r = cache->along[add] ? 0 : plan_all(&cache->along[add], expected, n_events, add,
+                                                 delta, err);
+        if (r)
+            return r;
+        *upperp = fmax(*upperp, prv_plan_answer(cache->along[add], now));
+    }
+    return 0;
 }
 
 int prv_delta(struct prv_cache *cache, const struct psg_dp_event *event, size_t n_events,

@@ -22,6 +22,12 @@ struct prv_cache *prv_cache_free(struct prv_cache *cache);
 int prv_epsilon(struct prv_cache *cache, const struct psg_dp_event *event, size_t n_events,
                 double delta, bool with_lower, struct prv_answer *out,
                 struct psg_error *err);
+/* Upper bound of epsilon along the way to an expected history, from one plan for all of it: now[i] has
+ * expected[i]'s rate and noise and at most its steps. PSG_E_UNSUPPORTED also where prv_epsilon() is
+ * the better one to ask: few different events, the first sixteenth of the steps. */
+int prv_epsilon_along(struct prv_cache *cache, const struct psg_dp_event *expected,
+                      const struct psg_dp_event *now, size_t n_events, double delta,
+                      double *upperp, struct psg_error *err);
 int prv_delta(struct prv_cache *cache, const struct psg_dp_event *event, size_t n_events,
               double epsilon, struct prv_answer *out, struct psg_error *err);
 

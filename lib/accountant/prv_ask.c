@@ -54,6 +54,8 @@ static int composed_init(struct composed *c, const struct prv_plan *p,
     for (size_t i = 0; i < half; i++) {
         double log_abs = 0, arg = 0;
         for (size_t k = 0; k < p->n_classes; k++) {
+            if (event[k].steps == 0)
+                continue; /* a frequency that is not there, to the power of 0, is 1 */
             log_abs += (double)event[k].steps * p->class[k].log_abs[i];
             arg += (double)event[k].steps * p->class[k].arg[i];
         }

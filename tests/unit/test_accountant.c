@@ -409,6 +409,41 @@ START_TEST(cutting_batches_costs_at_least_the_exact_tail)
 }
 END_TEST
 
+/* Live answers of a history that was told in advance: never below the true value, and close. */
+START_TEST(an_expected_history_is_answered_along_the_way)
+{
+    enum { N = 12, STEPS = 60 };
+    struct psg_dp_event all[N];
+    struct psg_accountant *acc = NULL;
+    struct psg_dp_epsilon live, want;
+    for (int i = 0; i < N; i++)
+        all[i] = (struct psg_dp_event){ 0.02, 2 - 0.07 * i, STEPS };
+    ck_assert_int_eq(psg_accountant_new(PSG_ACCOUNTANT_PRV, &acc, NULL), 0);
+    ck_assert_int_eq(psg_accountant_expect(acc, all, N, NULL), 0);
+    double before = 0;
+    for (int i = 0; i < N * STEPS; i += 20) {
+        struct psg_dp_event part = all[i / STEPS];
+        part.steps = 20;
+        ck_assert_int_eq(psg_accountant_compose(acc, &part, NULL), 0);
+        ck_assert_int_eq(psg_accountant_epsilon_bound(acc, 1e-5, &live, NULL), 0);
+        ck_assert_double_ge(live.epsilon, before * (1 - 1e-3));
+        before = live.epsilon;
+        if (i % 140)
+            continue;
+        size_t n;
+        const struct psg_dp_event *event = psg_accountant_history(acc, &n);
+        ck_assert_int_eq(psg_dp_epsilon(PSG_ACCOUNTANT_PRV, event, n, 1e-5, &want, NULL), 0);
+        ck_assert_double_ge(live.epsilon, want.lower);
+        ck_assert_double_le(live.epsilon, want.epsilon * 1.002);
+    }
+    /* more than was expected: asked as ever */
+    ck_assert_int_eq(psg_accountant_compose(acc, &all[0], NULL), 0);
+    ck_assert_int_eq(psg_accountant_epsilon_bound(acc, 1e-5, &live, NULL), 0);
+    ck_assert_double_gt(live.epsilon, before);
+    psg_accountant_free(acc);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("accountant");
@@ -433,6 +468,7 @@ int main(void)
     tcase_add_test(tc, prv_step_by_step_stays_within_its_bounds);
     tcase_add_test(tc, prv_many_different_events_are_rounded_to_worse_ones);
     tcase_add_test(tc, cutting_batches_costs_at_least_the_exact_tail);
+    tcase_add_test(tc, an_expected_history_is_answered_along_the_way);
     suite_add_tcase(suite, tc);
     return suite_run(suite);
 }

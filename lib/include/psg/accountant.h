@@ -120,6 +120,11 @@ PSG_API int psg_accountant_epsilon(struct psg_accountant *acc, double delta,
  * prv: half the time. */
 PSG_API int psg_accountant_epsilon_bound(struct psg_accountant *acc, double delta,
                                          struct psg_dp_epsilon *out, struct psg_error *err);
+/* What will have been composed at the end: psg_accountant_epsilon_bound() of prv then plans for that
+ * once and answers along the way in milliseconds, also for many different events. An aid only: a
+ * history that leaves it is answered as well. events: each (sample_rate, noise_multiplier) once. */
+PSG_API int psg_accountant_expect(struct psg_accountant *acc, const struct psg_dp_event *event,
+                                  size_t n_events, struct psg_error *err);
 PSG_API int psg_accountant_delta(struct psg_accountant *acc, double epsilon,
                                  struct psg_dp_epsilon *out, struct psg_error *err);
 /* The history with equal (sample_rate, noise_multiplier) merged, in order of first use.
