@@ -23,8 +23,9 @@
 #include "store/loop.h"
 #include "store/store.h"
 #include "stream/stream.h"
+#include "upload/upload.h"
 
-enum { WHY_MAX = 512, STATUS_EVERY_MS = 2000 };
+enum { WHY_MAX = 512, STATUS_EVERY_MS = 2000, EXPIRE_EVERY_MS = 60000 };
 
 enum phase { PHASE_STARTING, PHASE_SERVING, PHASE_DRAINING, PHASE_STOPPED };
 
@@ -35,11 +36,12 @@ struct daemon {
     const struct env *env;
     uv_loop_t loop;
     uv_signal_t signals[3]; /* SIGTERM, SIGINT, SIGHUP */
-    uv_timer_t watchdog, status;
+    uv_timer_t watchdog, status, expire;
     struct store *store;
     struct store_loop *store_loop;
     struct stream *stream;
     struct datasets *datasets;
+    struct uploads *uploads;
     struct jobs *jobs;
     struct auth *auth;
     struct http_server *http;
@@ -67,6 +69,23 @@ static void jobs_settings(const struct daemon *d, struct jobs_config *settings)
                                       .registry = d->registry,
                                       .checkpoint_every_s =
                                           (double)config->checkpoint_every * 1e-3 };
+}
+
+static bool upload_in_use(void *arg, const char *digest)
+{
+    const struct daemon *d = arg;
+    return jobs_need_upload(d->jobs, digest);
+}
+
+static void uploads_settings(struct daemon *d, struct uploads_config *settings)
+{
+    const struct config *config = d->config;
+    *settings = (struct uploads_config){ .max_bytes = config->upload_max_bytes,
+                                         .per_owner = config->upload_per_owner,
+                                         .max_piece = config->max_piece,
+                                         .expire_ms = (int64_t)config->upload_expire,
+                                         .in_use = upload_in_use,
+                                         .arg = d };
 }
 
 static void complain(struct daemon *d, const char *what, const char *why)
@@ -129,6 +148,7 @@ static void reload(struct daemon *d)
     struct config_error err = { "", "" };
     const char *pending = NULL;
     struct jobs_config settings;
+    struct uploads_config uploads;
     sd_notify(0, "RELOADING=1");
     struct config *next = config_alloc();
     int r = next == NULL ? -ENOMEM : config_load(next, d->source->file, &err);
@@ -148,6 +168,8 @@ static void reload(struct daemon *d)
     d->log->level = config_log_level(d->config);
     jobs_settings(d, &settings);
     jobs_reconfigure(d->jobs, &settings);
+    uploads_settings(d, &uploads);
+    uploads_reconfigure(d->uploads, &uploads);
     http_server_reconfigure(d->http);
     log_notice(d->log, "reloaded", LOG_TEXT("needs_restart", pending));
     sd_notify(0, "READY=1");
@@ -182,6 +204,12 @@ static void on_status(uv_timer_t *timer)
                d->http->streams.n);
 }
 
+static void on_expire(uv_timer_t *timer)
+{
+    struct daemon *d = timer->data;
+    uploads_expire(d->uploads);
+}
+
 static void start_timers(struct daemon *d)
 {
     static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
@@ -193,7 +221,9 @@ static void start_timers(struct daemon *d)
     }
     uv_timer_init(&d->loop, &d->watchdog);
     uv_timer_init(&d->loop, &d->status);
-    d->watchdog.data = d->status.data = d;
+    uv_timer_init(&d->loop, &d->expire);
+    d->watchdog.data = d->status.data = d->expire.data = d;
+    uv_timer_start(&d->expire, on_expire, EXPIRE_EVERY_MS, EXPIRE_EVERY_MS);
     if (sd_watchdog_enabled(0, &usec) > 0)
         uv_timer_start(&d->watchdog, on_watchdog, 0, usec / 3000);
     if (getenv("NOTIFY_SOCKET") != NULL)
@@ -229,6 +259,7 @@ static int open_core(struct daemon *d, char *why)
 {
     char path[4200];
     struct jobs_config settings;
+    struct uploads_config uploads;
     struct datasets_config data = { .root_dir = -1,
                                     .embedded = d->config->embedded != 0,
                                     .actor = "installation" };
@@ -250,6 +281,9 @@ static int open_core(struct daemon *d, char *why)
         snprintf(why, WHY_MAX, "out of memory");
         return -1;
     }
+    uploads_settings(d, &uploads);
+    if (uploads_open(&d->uploads, d->env, d->state_dir, &uploads, d->log, why, WHY_MAX) != 0)
+        return -1;
     jobs_settings(d, &settings);
     if (datasets_open(&d->datasets, d->store, &data, why, WHY_MAX) != 0)
         return -1;
@@ -292,6 +326,7 @@ static int open_http(struct daemon *d, char *why)
                                           .store = d->store,
                                           .stream = d->stream,
                                           .datasets = d->datasets,
+                                          .uploads = d->uploads,
                                           .jobs = d->jobs,
                                           .started_ms = now,
                                           .version = DPSGD_VERSION,
@@ -351,6 +386,7 @@ static void release(struct daemon *d)
 {
     d->jobs = jobs_close(d->jobs);
     d->datasets = datasets_close(d->datasets);
+    d->uploads = uploads_close(d->uploads);
     d->stream = stream_free(d->stream);
     store_detach(d->store_loop);
     uv_walk(&d->loop, close_walk, NULL);

@@ -11,6 +11,7 @@
 #include "plan.h"
 #include "server.h"
 #include "token.h"
+#include "upload.h"
 
 const struct proto_message *const proto_messages[] = {
     &job_spec_message,      &job_view_message,      &job_page_message,
@@ -20,7 +21,8 @@ const struct proto_message *const proto_messages[] = {
     &plan_view_message,     &artifact_view_message, &artifact_page_message,
     &version_view_message,  &whoami_view_message,   &queue_view_message,
     &device_list_message,   &ready_view_message,    &token_spec_message,
-    &token_view_message,    &token_list_message,    NULL
+    &token_view_message,    &token_list_message,    &upload_spec_message,
+    &upload_view_message,   &upload_page_message,   NULL
 };
 
 const struct proto_message *proto_message_find(const char *name, size_t len)

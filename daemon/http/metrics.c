@@ -119,7 +119,7 @@ static void put_connections(FILE *out, const struct http_server *server)
     put_value(out, "dpsgd_http_unauthorized_total", "counter", "Requests with a wrong token.",
               (double)server->metrics.logins_failed);
     put_value(out, "dpsgd_http_body_bytes", "gauge", "Memory held by request bodies.",
-              (double)server->body_bytes);
+              (double)(server->body_bytes + server->piece_bytes));
     put_value(out, "dpsgd_streams", "gauge", "Open event streams.", (double)server->streams.n);
     put_value(out, "dpsgd_streams_opened_total", "counter", "Event streams opened.",
               (double)server->streams.n_opened);

@@ -20,7 +20,7 @@ struct request;
 
 enum method { METHOD_GET, METHOD_POST, METHOD_PATCH, METHOD_DELETE, N_METHODS };
 
-enum body { BODY_NONE, BODY_JSON };
+enum body { BODY_NONE, BODY_JSON, BODY_BYTES };
 
 /* A line of routes.inc. The handler has everything checked that the table can say, and must
  * queue exactly one answer with reply.h before it returns. */

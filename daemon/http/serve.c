@@ -19,6 +19,7 @@
 
 enum {
     BODIES_MAX = 64, /* of the largest size, held by all requests together */
+    PIECES_MAX = 8,  /* of uploads, likewise */
     AUTHORIZATION_MAX = 512
 };
 
@@ -101,6 +102,13 @@ static enum problem_type authenticate(struct request *req, const char **why, uns
     return PROBLEM_NONE;
 }
 
+/* The largest body of a request for this route. */
+static uint64_t body_limit(const struct request *req)
+{
+    const struct config *config = req->services->config;
+    return req->route->body == BODY_BYTES ? config->max_piece : config->max_body;
+}
+
 static int choose_offer(const struct request *req)
 {
     char copy[128], *rest = copy, *type;
@@ -130,15 +138,15 @@ static bool refuse_content(struct request *req, const struct guard_headers *h,
         *r = reply_error(req, PROBLEM_NOT_ACCEPTABLE, "available: %s", route->offers);
         return true;
     }
+    const char *type = route->body == BODY_BYTES ? "application/octet-stream" : "application/json";
     if (route->body == BODY_NONE && req->has_body)
         *r = reply_error(req, PROBLEM_BAD_REQUEST, "no body is expected here");
-    else if (h->length > req->services->config->max_body)
+    else if (h->length > body_limit(req))
         *r = reply_error(req, PROBLEM_BODY_TOO_LARGE, "at most %llu bytes",
-                         (unsigned long long)req->services->config->max_body);
-    else if (route->body == BODY_JSON &&
-             !accept_content_type(request_header(req, "Content-Type"), "application/json"))
-        *r = reply_error(req, PROBLEM_UNSUPPORTED_MEDIA_TYPE,
-                         "send Content-Type: application/json");
+                         (unsigned long long)body_limit(req));
+    else if (route->body != BODY_NONE &&
+             !accept_content_type(request_header(req, "Content-Type"), type))
+        *r = reply_error(req, PROBLEM_UNSUPPORTED_MEDIA_TYPE, "send Content-Type: %s", type);
     else
         return false;
     return true;
@@ -226,11 +234,17 @@ static enum MHD_Result begin(struct request *req, const char *method, const char
     return MHD_YES;
 }
 
+/* What bodies of this kind take. */
+static size_t *held_bytes(struct request *req)
+{
+    return req->route->body == BODY_BYTES ? &req->server->piece_bytes : &req->server->body_bytes;
+}
+
 /* A piece of the body. MHD_NO closes the connection. */
 static enum MHD_Result collect(struct request *req, const char *piece, size_t n)
 {
-    struct http_server *server = req->server;
-    size_t max = (size_t)req->services->config->max_body;
+    size_t max = (size_t)body_limit(req), *held = held_bytes(req);
+    size_t held_max = max * (req->route->body == BODY_BYTES ? PIECES_MAX : BODIES_MAX);
     if (req->too_large)
         return MHD_YES;
     if (n > max - req->n_body) {
@@ -243,7 +257,7 @@ static enum MHD_Result collect(struct request *req, const char *piece, size_t n)
         size_t cap = req->cap_body == 0 ? 4096 : req->cap_body * 2;
         while (cap < req->n_body + n)
             cap *= 2;
-        char *body = server->body_bytes + cap - req->cap_body > max * BODIES_MAX
+        char *body = *held + cap - req->cap_body > held_max
                          ? NULL
                          : realloc(req->body, cap);
         if (body == NULL) {
@@ -252,7 +266,7 @@ static enum MHD_Result collect(struct request *req, const char *piece, size_t n)
                        ? MHD_NO
                        : MHD_YES;
         }
-        server->body_bytes += cap - req->cap_body;
+        *held += cap - req->cap_body;
         req->body = body;
         req->cap_body = cap;
     }
@@ -384,7 +398,8 @@ void server_on_completed(void *cls, struct MHD_Connection *mhd, void **context,
     if (req->replied || !req->begun)
         conn_set_phase(req->conn, CONN_IDLE);
     work_detach(req);
-    server->body_bytes -= req->cap_body;
+    if (req->cap_body > 0)
+        *held_bytes(req) -= req->cap_body;
     target_clear(&req->target);
     answer_clear(&req->answer);
     free(req->body);

@@ -24,6 +24,7 @@
 
 struct jobs;
 struct datasets;
+struct uploads;
 struct stream;
 struct store;
 struct ready_view;
@@ -37,6 +38,7 @@ struct http_services {
     struct store *store;
     struct stream *stream;
     struct datasets *datasets;
+    struct uploads *uploads;
     struct jobs *jobs;
     int64_t started_ms;
     const char *version;
@@ -55,6 +57,7 @@ struct http_server {
     struct metrics metrics;
     struct bucket anonymous; /* rate of callers without a token */
     size_t body_bytes;       /* held by all requests together */
+    size_t piece_bytes;      /* the same of uploads, until they are written */
     uv_timer_t drain_timer;
     uint64_t drain_deadline;
     void (*on_stopped)(void *arg);

@@ -133,3 +133,23 @@ int jobs_sweep(struct jobs *jobs, struct problem *p)
         log_event(jobs->log, LOG_LEVEL_WARNING, "sweep_failed", LOG_TEXT("error", strerror(-r)));
     return sweep.r;
 }
+
+/* ---- uploads ---- */
+
+bool jobs_need_upload(struct jobs *jobs, const char *digest)
+{
+    struct problem p;
+    problem_init(&p);
+    /* a digest is too long to stand in a spec by chance, and its text needs no escapes */
+    sqlite3_stmt *stmt = store_prepare(jobs->store, STORE_WRITER,
+                                       "SELECT 1 FROM jobs WHERE status BETWEEN ?2 AND ?3"
+                                       " AND instr(spec, ?1) > 0 LIMIT 1");
+    if (!stmt)
+        return true;
+    sqlite3_bind_text(stmt, 1, digest, -1, SQLITE_STATIC);
+    sqlite3_bind_int(stmt, 2, JOB_STATUS_QUEUED);
+    sqlite3_bind_int(stmt, 3, JOB_STATUS_CANCELLING);
+    int rc = sqlite3_step(stmt);
+    store_done(stmt);
+    return rc != SQLITE_DONE;
+}

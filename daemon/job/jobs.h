@@ -109,6 +109,9 @@ struct jobs_counts {
 };
 void jobs_count(struct jobs *jobs, struct jobs_counts *counts);
 
+/* Whether a job that has not ended names this digest. True, too, when it cannot be told. */
+bool jobs_need_upload(struct jobs *jobs, const char *digest);
+
 /* ---- artifacts ---- */
 /* artifact_page */
 int jobs_artifacts(struct jobs *jobs, const char *id, const char *viewer,

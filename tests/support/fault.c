@@ -5,6 +5,7 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { FAULT_FILES = 64, FAULT_FDS = 256 };
@@ -33,6 +34,7 @@ static struct {
     bool database_only; /* only SQLite's do */
     struct fault_file *files[FAULT_FILES];
     bool unsynced[FAULT_FDS];
+    off_t synced[FAULT_FDS]; /* bytes before the first write since the last sync */
     struct env env;
 } fault = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -121,8 +123,8 @@ static void power_cut(void)
         }
     for (int fd = 0; fd < FAULT_FDS; fd++)
         if (fault.unsynced[fd]) {
-            off_t size = lseek(fd, 0, SEEK_END);
-            if (size > 0 && ftruncate(fd, (off_t)(draw() % (uint64_t)size)) < 0)
+            off_t size = lseek(fd, 0, SEEK_END), kept = fault.synced[fd];
+            if (size > kept && ftruncate(fd, kept + (off_t)(draw() % (uint64_t)(size - kept))) < 0)
                 _exit(1);
         }
     _exit(FAULT_EXIT);
@@ -366,14 +368,20 @@ static int fault_random(const struct env *env, void *buf, size_t n)
 static int fault_open(const struct env *env, int dir, const char *name, int flags, mode_t mode)
 {
     (void)env;
-    return env_system()->open(env_system(), dir, name, flags, mode);
+    int fd = env_system()->open(env_system(), dir, name, flags, mode);
+    if (fd >= 0 && fd < FAULT_FDS)
+        fault.unsynced[fd] = false; /* the number was another file's */
+    return fd;
 }
 
 static ssize_t fault_write(const struct env *env, int fd, const void *buf, size_t n)
 {
     (void)env;
-    if (fd < FAULT_FDS)
+    struct stat st;
+    if (fd < FAULT_FDS && !fault.unsynced[fd] && fstat(fd, &st) == 0) {
         fault.unsynced[fd] = true;
+        fault.synced[fd] = st.st_size;
+    }
     if (env_fails(true))
         return fault.mode == FAULT_FULL ? -ENOSPC : -EIO;
     return env_system()->write(env_system(), fd, buf, n);

@@ -2,8 +2,9 @@
  * which changes a file, and at the n-th one fail, or cut the power.
  *
  * A power cut keeps, of every file, what was synced, and of the writes since then a random
- * selection, some of them torn at a 512-byte boundary; then the process ends with FAULT_EXIT.
- * So run what is to be cut in a child process. Threads may share the world. */
+ * selection, some of them torn at a 512-byte boundary (of files that are not SQLite's, the
+ * beginning of what was added); then the process ends with FAULT_EXIT. So run what is to be cut in
+ * a child process. Threads may share the world. */
 #ifndef TESTS_FAULT_H
 #define TESTS_FAULT_H
 

@@ -266,7 +266,7 @@ START_TEST(requests_refuse_unknown_members)
         "DatasetColumn", "Definition",       "DefinitionParam", "DefinitionBuffer",
         "DatasetSpec",      "DatasetFiles",  "DatasetCsv",   "DatasetInputs",
         "DatasetNormalize", "DatasetBudget", "BudgetChange", "TokenSpec",
-        "LedgerImport",     "LedgerEvent"
+        "LedgerImport",     "LedgerEvent",   "UploadSpec"
     };
     size_t n = 0;
     const char *name;
