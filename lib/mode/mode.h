@@ -84,7 +84,7 @@ struct psg_plan {
     bool backward; /* compiled for gradients: the program has a loss */
     struct tile_plan tp;
     void *mode_state;
-    psg_real *lane_sum; /* [n_lanes, P] */
+    psg_real *lane_sum; /* [n_lanes - 1, P]; lane 0 adds up in the caller's sum */
     struct psg_team *team;
     double sample_ns[4]; /* one thread's time, by kind of work; 0: not known. Not in the bits */
     struct worker *workers; /* [n_threads] */

@@ -174,11 +174,11 @@ static int plan_fill(struct psg_plan *plan, const struct psg_plan_options *o,
         r = plan->vt->compile(plan, err);
     if (r)
         return r;
-    plan->lane_sum = lanes_new(plan->n_lanes, p->trainable_size);
+    plan->lane_sum = lanes_new(plan->n_lanes - 1, p->trainable_size);
     plan->workers = calloc((size_t)plan->n_threads, sizeof *plan->workers);
     if (!plan->lane_sum || !plan->workers)
         return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
-    plan->bytes += (size_t)plan->n_lanes * (size_t)p->trainable_size * sizeof(psg_real);
+    plan->bytes += (size_t)(plan->n_lanes - 1) * (size_t)p->trainable_size * sizeof(psg_real);
     for (int t = 0; r == 0 && t < plan->n_threads; t++)
         r = worker_open(plan, &plan->workers[t], err);
     if (r == 0)

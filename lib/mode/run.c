@@ -25,6 +25,7 @@ struct work {
     int n_lanes; /* lanes with at least one tile */
     const struct psg_grad_out *grads;
     const struct psg_sum_options *options;
+    psg_real *sum; /* [P], of lane 0 and then of all */
     struct psg_sum_stats *lane_stats; /* [n_lanes] */
     atomic_int next_lane, n_came; /* threads that took part */
     atomic_bool failed;
@@ -148,6 +149,13 @@ static void run_tile(struct work *work, struct worker *w, int64_t tile, psg_real
     }
 }
 
+/* Lane 0 adds up where the result belongs. */
+static psg_real *lane_sum(const struct work *work, int lane)
+{
+    const struct psg_plan *plan = work->plan;
+    return lane == 0 ? work->sum : plan->lane_sum + (lane - 1) * plan->program->trainable_size;
+}
+
 static void run_lanes(void *arg, int thread, int n_threads)
 {
     (void)n_threads;
@@ -161,7 +169,7 @@ static void run_lanes(void *arg, int thread, int n_threads)
         int lane = atomic_fetch_add(&work->next_lane, 1);
         if (lane >= work->n_lanes)
             return;
-        psg_real *sum = plan->lane_sum + lane * size;
+        psg_real *sum = lane_sum(work, lane);
         if (work->what == WHAT_SUM || work->what == WHAT_PLAIN)
             plan->be->fill(size, 0, sum);
         for (int64_t t = lane; t < work->n_tiles && !atomic_load(&work->failed);
@@ -171,18 +179,15 @@ static void run_lanes(void *arg, int thread, int n_threads)
 }
 
 /* Pairs of lanes, pairs of pairs, ...: the shape depends on the number of lanes only. */
-static void add_lanes(struct work *work, psg_real *sum)
+static void add_lanes(const struct work *work)
 {
-    struct psg_plan *plan = work->plan;
+    const struct psg_plan *plan = work->plan;
     int64_t size = plan->program->trainable_size;
     for (int step = 1; step < work->n_lanes; step *= 2)
         for (int lane = 0; lane + step < work->n_lanes; lane += 2 * step)
-            plan->be->axpy(size, 1, plan->lane_sum + (lane + step) * size,
-                           plan->lane_sum + lane * size);
-    if (work->n_lanes > 0)
-        memcpy(sum, plan->lane_sum, (size_t)size * sizeof *sum);
-    else
-        plan->be->fill(size, 0, sum);
+            plan->be->axpy(size, 1, lane_sum(work, lane + step), lane_sum(work, lane));
+    if (work->n_lanes == 0)
+        plan->be->fill(size, 0, work->sum);
 }
 
 static void add_stats(const struct work *work, struct psg_sum_stats *stats)
@@ -290,11 +295,12 @@ int psg_clipped_sum(struct psg_plan *plan, const psg_real *params,
                          .params = params,
                          .what = WHAT_SUM,
                          .options = options,
+                         .sum = sum,
                          .lane_stats = lane_stats };
     int r = work_run(&work, err);
     if (r)
         return r;
-    add_lanes(&work, sum);
+    add_lanes(&work);
     if (stats) {
         *stats = (struct psg_sum_stats){ 0 };
         add_stats(&work, stats);
@@ -312,11 +318,12 @@ int psg_plain_sum(struct psg_plan *plan, const psg_real *params, const struct ps
                          .params = params,
                          .what = plan->vt->plain ? WHAT_PLAIN : WHAT_SUM,
                          .options = &everything,
+                         .sum = sum,
                          .lane_stats = lane_stats };
     int r = work_run(&work, err);
     if (r)
         return r;
-    add_lanes(&work, sum);
+    add_lanes(&work);
     add_stats(&work, &stats);
     if (loss_sum)
         *loss_sum = stats.loss_sum;

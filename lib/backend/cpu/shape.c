@@ -201,6 +201,18 @@ void cpu_fold(const struct psg_window *w, int64_t outer, const psg_real *patches
     }
 }
 
+/* Rows of a table are often short: a call of memcpy takes longer than their copy. */
+static void copy_table_row(const psg_real *from, int64_t dim, psg_real *to)
+{
+    enum { QUAD = 4, SHORT = 64 };
+    if (dim > SHORT || dim % QUAD != 0) {
+        memcpy(to, from, (size_t)dim * sizeof *to);
+        return;
+    }
+    for (int64_t d = 0; d < dim; d += QUAD)
+        memcpy(to + d, from + d, QUAD * sizeof *to);
+}
+
 void cpu_gather(int64_t batch, int64_t count, int64_t rows, int64_t dim,
                 const psg_real *table, int64_t table_stride, const int64_t *id, psg_real *y)
 {
@@ -208,7 +220,7 @@ void cpu_gather(int64_t batch, int64_t count, int64_t rows, int64_t dim,
         for (int64_t i = 0; i < count; i++, y += dim) {
             int64_t row = id[b * count + i];
             if (row >= 0 && row < rows)
-                memcpy(y, table + b * table_stride + row * dim, (size_t)dim * sizeof *y);
+                copy_table_row(table + b * table_stride + row * dim, dim, y);
             else
                 memset(y, 0, (size_t)dim * sizeof *y);
         }

@@ -124,7 +124,8 @@ struct psg_sum_options {
     double loss_bound;    /* L; <= 0: infinite */
 };
 
-/* sum[P] = sum over samples and groups of weight * gradient; sum is overwritten. */
+/* sum[P] = sum over samples and groups of weight * gradient; sum is overwritten, also when the
+ * call fails. */
 PSG_API int psg_clipped_sum(struct psg_plan *plan, const psg_real *params,
                             const struct psg_records *batch, const struct psg_sum_options *options,
                             psg_real *sum, struct psg_sum_stats *stats, struct psg_error *err);
