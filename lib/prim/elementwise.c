@@ -161,6 +161,7 @@ static psg_value unary_slope(struct psg_graph *g, enum psg_unary f, psg_value x,
     case PSG_RECIP: return psg_g_neg(g, psg_g_mul(g, y, y));
     case PSG_SIGN:
     case PSG_FLOOR:
+    case PSG_BF16:
     case PSG_UNARY_COUNT: break;
     }
     return PSG_NONE;
@@ -171,6 +172,10 @@ static void unary_vjp(const struct prim_vjp *d)
     enum psg_unary f = (enum psg_unary)((const struct attr_fn *)d->node->attr)->f;
     if (f == PSG_NEG) {
         d->din[0] = psg_g_neg(d->g, d->ct[0]);
+        return;
+    }
+    if (f == PSG_BF16) {
+        d->din[0] = d->ct[0];
         return;
     }
     psg_value slope = unary_slope(d->g, f, d->in[0], d->out[0]);

@@ -7,7 +7,7 @@
 
 static const char *const unary_name[PSG_UNARY_COUNT] = {
     "neg", "exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "tanh",
-    "sigmoid", "erf", "abs", "sign", "floor", "sin", "cos", "recip",
+    "sigmoid", "erf", "abs", "sign", "floor", "sin", "cos", "recip", "bf16",
 };
 static const char *const binary_name[PSG_BINARY_COUNT] = {
     "add", "sub", "mul", "div", "pow", "max", "min", "eq", "ne", "lt", "le", "gt", "ge",

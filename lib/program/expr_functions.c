@@ -28,6 +28,7 @@ static double unary_number(enum psg_unary f, double v)
     case PSG_SIN: return sin(v);
     case PSG_COS: return cos(v);
     case PSG_RECIP: return 1 / v;
+    case PSG_BF16:
     case PSG_UNARY_COUNT: break;
     }
     return NAN;

@@ -24,6 +24,7 @@ static const double unary_range[PSG_UNARY_COUNT][2][2] = {
     [PSG_SIN] = { { -4, 4 }, { -1e4, 1e4 } },
     [PSG_COS] = { { -4, 4 }, { -1e4, 1e4 } },
     [PSG_RECIP] = { { -2, 2 }, { -1e30, 1e30 } },
+    [PSG_BF16] = { { -2, 2 }, { -1e38, 1e38 } },
 };
 
 /* a few numbers that break careless code, somewhere in x */

@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "base/bf16.h"
 #include "index.h"
 
 void ref_fill(int64_t n, psg_real value, psg_real *y)
@@ -30,6 +31,7 @@ static double unary_value(enum psg_unary f, double x)
     case PSG_SIN: return sin(x);
     case PSG_COS: return cos(x);
     case PSG_RECIP: return 1 / x;
+    case PSG_BF16: return (double)bf16_to_real(bf16_from_real((psg_real)x));
     case PSG_UNARY_COUNT: break;
     }
     return NAN;
@@ -79,6 +81,18 @@ void ref_select(int64_t n, const psg_real *mask, const psg_real *a, const psg_re
 {
     for (int64_t i = 0; i < n; i++)
         y[i] = mask[i] != 0 ? a[i] : b[i];
+}
+
+void ref_narrow(int64_t n, const psg_real *x, uint16_t *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = bf16_from_real(x[i]);
+}
+
+void ref_widen(int64_t n, const uint16_t *x, psg_real *y)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = bf16_to_real(x[i]);
 }
 
 void ref_axpy(int64_t n, psg_real alpha, const psg_real *x, psg_real *y)

@@ -15,6 +15,8 @@ void ref_unary(enum psg_unary f, int64_t n, const psg_real *x, psg_real *y);
 void ref_binary(enum psg_binary f, const struct psg_shape *shape, const psg_real *a,
                 const int64_t *stride_a, const psg_real *b, const int64_t *stride_b,
                 psg_real *y);
+void ref_narrow(int64_t n, const psg_real *x, uint16_t *y);
+void ref_widen(int64_t n, const uint16_t *x, psg_real *y);
 void ref_select(int64_t n, const psg_real *mask, const psg_real *a, const psg_real *b,
                 psg_real *y);
 void ref_axpy(int64_t n, psg_real alpha, const psg_real *x, psg_real *y);

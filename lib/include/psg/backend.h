@@ -22,6 +22,7 @@ extern "C" {
 enum psg_unary {
     PSG_NEG, PSG_EXP, PSG_LOG, PSG_LOG1P, PSG_EXPM1, PSG_SQRT, PSG_RSQRT, PSG_TANH,
     PSG_SIGMOID, PSG_ERF, PSG_ABS, PSG_SIGN, PSG_FLOOR, PSG_SIN, PSG_COS, PSG_RECIP,
+    PSG_BF16, /* nearest bf16; as a function to be differentiated it is the identity */
     PSG_UNARY_COUNT
 };
 
@@ -144,6 +145,9 @@ struct psg_backend {
     /* dx = dy * f'(x); y = f(x) is given for rules that are cheaper from it. dx may be dy */
     void (*act_bwd)(enum psg_act f, const psg_real *p, int64_t n, const psg_real *x,
                     const psg_real *y, const psg_real *dy, psg_real *dx);
+    /* x to bf16 (nearest, ties to even, NaN kept) and back */
+    void (*narrow)(int64_t n, const psg_real *x, uint16_t *y);
+    void (*widen)(int64_t n, const uint16_t *x, psg_real *y);
     /* y += alpha * x */
     void (*axpy)(int64_t n, psg_real alpha, const psg_real *x, psg_real *y);
 

@@ -20,7 +20,7 @@ extern "C" {
 #endif
 
 /* Changes with every change of a struct that plugins see. */
-#define PSG_PLUGIN_ABI 1
+#define PSG_PLUGIN_ABI 2
 
 /* The symbol `psg_plugin` of the shared object. The first five members keep their place and
  * meaning in every version. */

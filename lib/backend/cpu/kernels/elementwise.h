@@ -3,6 +3,7 @@
 #define CPU_KERNELS_ELEMENTWISE_H
 
 #include "backend/cpu/collapse.h"
+#include "backend/cpu/kernels/bf16.h"
 #include "backend/cpu/kernels/math.h"
 
 static void cpu_fill(int64_t n, psg_real value, psg_real *y)
