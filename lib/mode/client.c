@@ -67,8 +67,7 @@ int client_rules_bind(struct psg_plan *plan, struct psg_error *err)
             return psg_fail(err, PSG_E_INVALID, p->nodes[i].path,
                             "the grad sampler of %s asks for %lld numbers of scratch room",
                             s->origin, (long long)room);
-        if (room > plan->tp.scratch_fixed)
-            plan->tp.scratch_fixed = room;
+        plan->tp.node[i].client_scratch = room;
     }
     return 0;
 }

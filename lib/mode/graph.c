@@ -145,7 +145,7 @@ static struct psg_graph *build_ew(const struct psg_plan *plan, const struct grap
 static int build(struct psg_plan *plan, struct graph_mode *gm, struct psg_error *err)
 {
     _cleanup_(psg_graph_freep) struct psg_graph *one =
-        psg_program_lower(plan->program, true, err);
+        program_lower(plan->program, true, plan->round, err);
     if (!one)
         return PSG_E_UNSUPPORTED;
     _cleanup_free_ bool *batched =
@@ -167,6 +167,7 @@ static int graph_compile(struct psg_plan *plan, struct psg_error *err)
     int r = tile_compile(plan, false, err);
     if (r || !plan->backward)
         return r;
+    plan->whole_graph = true;
     struct graph_mode *gm = plan->mode_state = calloc(1, sizeof *gm);
     if (!gm || list_wrt(plan, gm))
         return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");

@@ -136,6 +136,10 @@ static int layered_fill(struct psg_plan *plan, struct layered *l)
     }
     route_choose(plan, l->route, l->n_uses);
     place_rows(plan, l);
+    plan->row_reals = l->row_length;
+    plan->row_temp = l->temp;
+    for (int i = 0; i < p->n_nodes; i++)
+        plan->tp.node[i].summed = l->route[i] == ROUTE_NORM;
     return make_spans(plan, l);
 }
 
@@ -158,14 +162,14 @@ static int layered_open(struct worker *w, struct psg_error *err)
         return r;
     int64_t tile = w->plan->tile;
     struct layered_worker *lw = worker_room(w, 1, sizeof *lw);
-    if (!lw || !(lw->row = worker_reals(w, l->row_length * tile)) ||
-        !(lw->temp = worker_reals(w, l->temp * tile)) ||
-        !(lw->to = worker_room(w, l->n_role_max, sizeof *lw->to)) ||
+    if (!lw || !(lw->to = worker_room(w, l->n_role_max, sizeof *lw->to)) ||
         !(lw->only = worker_room(w, l->n_role_max, sizeof *lw->only)) ||
         !(lw->seen = worker_room(w, w->plan->program->n_params, sizeof *lw->seen)) ||
         !(lw->use = worker_room(w, l->n_role_max, sizeof *lw->use)) ||
         !(lw->onehot = worker_reals(w, tile)))
         return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
+    lw->row = worker_at(w, w->plan->rooms.row);
+    lw->temp = worker_at(w, w->plan->rooms.row_temp);
     w->mode_state = lw;
     return 0;
 }
@@ -301,6 +305,8 @@ static void sum_node(struct worker *w, int i, int64_t n, const psg_real *weight,
     const struct psg_plan *plan = w->plan;
     struct layered_worker *lw = w->mode_state;
     const struct node *node = &plan->program->nodes[i];
+    struct tile_call tc;
+    tile_call_init(w, i, n, PHASE_SUM, &tc);
     for (int g = 0; g < plan->n_groups; g++) {
         bool any = false;
         for (int r = 0; r < node->n_param; r++) {
@@ -311,8 +317,6 @@ static void sum_node(struct worker *w, int i, int64_t n, const psg_real *weight,
         }
         if (!any)
             continue;
-        struct tile_call tc;
-        tile_call_init(w, i, n, true, &tc);
         tc.call.weight = weight + g * plan->tile;
         tc.call.sum = lw->to;
         rule_clipped_sum(plan, i, &tc.call);
@@ -330,8 +334,10 @@ static void layered_sum(struct worker *w, int64_t n, const psg_real *weight, psg
                                lw->row + s->row_at, l->row_length, sum + s->sum_at);
     }
     for (int i = 0; i < plan->program->n_nodes; i++)
-        if (l->route[i] == ROUTE_NORM)
+        if (l->route[i] == ROUTE_NORM) {
             sum_node(w, i, n, weight, sum);
+            tile_poison(w, time_sum(plan, i));
+        }
 }
 
 /* Kept rows are copied; the rest comes out of the weighted sums, one sample at a time with

@@ -2,6 +2,7 @@
  *
  *   run.c     batch -> tiles -> workers -> lanes -> sum
  *   load.c    columns of the batch -> inputs of a tile
+ *   room.c    buffers of a tile: when they live, where they lie
  *   tile.c    forward and backward of a tile, layer by layer
  *   derive.c  rules that an op leaves out, made from its lowering
  *   registry.c client.c  samplers and ops that a client brought; check.c compares them
@@ -10,6 +11,7 @@
 #ifndef MODE_MODE_H
 #define MODE_MODE_H
 
+#include "mode/room.h"
 #include "program/lower.h"
 #include "psg/plan.h"
 
@@ -48,6 +50,7 @@ enum put { PUT_NONE, PUT_WRITE, PUT_ADD };
 
 /* A node's share of the plan. */
 struct node_plan {
+    bool summed;         /* its rules run again after the way back: clipped_sum */
     bool live;           /* lies between a trainable parameter and the loss */
     bool zero_out[8];    /* output j has no consumer on the way: its gradient is zero */
     enum put *in_put;    /* [n_in] */
@@ -56,13 +59,14 @@ struct node_plan {
      * that is the same */
     struct derived *back, *rows, *forward[2];
     struct client *client; /* the grad sampler that a client registered, or NULL */
+    int64_t client_scratch; /* reals that it asks for, for a whole tile */
 };
 
 /* Forward and backward for whole tiles: what tile.c compiles once and workers share. */
 struct tile_plan {
     struct node_plan *node; /* [n_nodes] */
     bool *wants_grad;       /* [n_values] gradient buffer needed */
-    int64_t scratch_fixed, scratch, temp; /* largest needs; the latter two per sample */
+    int64_t temp; /* per sample, for gradients that are added */
 };
 
 /* A run of gradient coordinates that are kept as rows and belong to one group. */
@@ -83,6 +87,12 @@ struct psg_plan {
     bool input_grads;
     bool backward; /* compiled for gradients: the program has a loss */
     struct tile_plan tp;
+    bool whole_graph; /* inputs and answers pass through one graph */
+    bool bf16;
+    bool *round; /* [n_nodes] outputs and saved numbers are rounded to bf16 while training */
+    int64_t row_reals, row_temp; /* per sample: rows that a mode keeps, or adds */
+    struct rooms rooms;
+    bool poison; /* tests: what nobody needs any more becomes NaN */
     void *mode_state;
     psg_real *lane_sum; /* [n_lanes - 1, P]; lane 0 adds up in the caller's sum */
     struct psg_team *team;
@@ -94,7 +104,8 @@ struct psg_plan {
 /* One thread's buffers. */
 struct worker {
     struct psg_plan *plan;
-    void **value;      /* [n_values] -> [tile, ...] */
+    char *arena;       /* plan->rooms.bytes */
+    void **value;      /* [n_values] -> [tile, ...], until its last reader forward */
     psg_real **grad;   /* [n_values] or NULL entries */
     psg_real **saved;  /* [n_nodes] */
     int64_t **saved_i64;
@@ -104,7 +115,7 @@ struct worker {
     const void **exec_in;      /* room for one psg_exec_run */
     void **exec_out;
     const psg_real *params;    /* the flat vector of this call */
-    psg_real *scratch, *temp;
+    psg_real *temp;
     double *sq;        /* [n_groups, tile] */
     psg_real *weight;  /* [n_groups, tile] */
     psg_real *ones;    /* [tile] */
@@ -145,8 +156,11 @@ struct tile_call {
     psg_real *out[8];
     const psg_real *dout[8];
 };
-void tile_call_init(struct worker *w, int node, int64_t n, bool training,
+void tile_call_init(struct worker *w, int node, int64_t n, enum phase phase,
                     struct tile_call *tc);
+/* Tests with plan->poison: what lives no longer than time t is overwritten. */
+void tile_poison(struct worker *w, int64_t t);
+void *worker_at(const struct worker *w, int room); /* NULL for NO_ROOM */
 int64_t value_size(const struct psg_plan *plan, psg_value v);
 bool param_trainable(const struct psg_plan *plan, const struct node *node, int r);
 void worker_set_params(struct worker *w, const psg_real *params);

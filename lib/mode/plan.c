@@ -25,6 +25,11 @@ int psg_mode_find(const char *name)
     return -1;
 }
 
+const char *psg_precision_name(enum psg_precision precision)
+{
+    return precision == PSG_PRECISION_BF16 ? "bf16" : "float32";
+}
+
 /* A block of worker memory; the list is freed with the worker. */
 struct block {
     struct block *next;
@@ -152,6 +157,33 @@ static psg_real *lanes_new(int n_lanes, int64_t size)
     return sum;
 }
 
+/* The nodes whose numbers are rounded: not those that make the program's output or the loss, nor
+ * what is computed from the output. */
+static int choose_rounding(struct psg_plan *plan)
+{
+    const struct psg_program *p = plan->program;
+    plan->round = calloc((size_t)p->n_nodes + 1, sizeof *plan->round);
+    _cleanup_free_ bool *exact = calloc((size_t)p->n_values + 1, sizeof *exact);
+    if (!plan->round || !exact)
+        return PSG_E_NOMEM;
+    if (p->output != PSG_NONE)
+        exact[p->output] = true;
+    if (p->loss != PSG_NONE)
+        exact[p->loss] = true;
+    for (int i = 0; plan->bf16 && i < p->n_nodes; i++) {
+        const struct node *node = &p->nodes[i];
+        bool any = false;
+        for (int j = 0; j < node->n_in; j++)
+            any |= exact[node->in[j]];
+        for (int j = 0; j < node->n_out; j++)
+            any |= exact[node->out[j]];
+        for (int j = 0; any && j < node->n_out; j++)
+            exact[node->out[j]] = true;
+        plan->round[i] = !any;
+    }
+    return 0;
+}
+
 static int plan_fill(struct psg_plan *plan, const struct psg_plan_options *o,
                      struct psg_error *err)
 {
@@ -166,12 +198,17 @@ static int plan_fill(struct psg_plan *plan, const struct psg_plan_options *o,
     plan->n_threads = o->n_threads > 0 ? o->n_threads : 1;
     plan->input_grads = o->input_grads;
     plan->backward = p->loss != PSG_NONE;
+    plan->bf16 = o->precision == PSG_PRECISION_BF16;
+    if (choose_rounding(plan))
+        return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
     /* threads of a matrix product inside threads over tiles would only wait for each other */
     int r = plan->be == psg_backend_cpu() ? psg_blas_check(plan->n_threads, err) : 0;
     if (r == 0)
         r = copy_groups(plan, o, err);
     if (r == 0)
         r = plan->vt->compile(plan, err);
+    if (r == 0)
+        r = rooms_plan(plan, err);
     if (r)
         return r;
     plan->lane_sum = lanes_new(plan->n_lanes - 1, p->trainable_size);
@@ -193,6 +230,9 @@ int plan_new_unchecked(const struct psg_program *program, const struct psg_plan_
         return psg_fail(err, PSG_E_INVALID, NULL, "the program has not been checked");
     if (options->mode < 0 || options->mode >= PSG_MODE_COUNT)
         return psg_fail(err, PSG_E_INVALID, "mode", "there is no mode %d", options->mode);
+    if (options->precision < 0 || options->precision >= PSG_PRECISION_COUNT)
+        return psg_fail(err, PSG_E_INVALID, "precision", "there is no precision %d",
+                        options->precision);
     if (options->n_lanes > LANES_MAX)
         return psg_fail(err, PSG_E_RANGE, "n_lanes", "%d lanes, at most %d are possible",
                         options->n_lanes, LANES_MAX);
@@ -229,10 +269,12 @@ struct psg_plan *psg_plan_free(struct psg_plan *plan)
     free(plan->workers);
     if (plan->vt) {
         plan->vt->destroy(plan);
+        rooms_free(plan);
         tile_destroy(plan);
     }
     free(plan->lane_sum);
     free(plan->group);
+    free(plan->round);
     free(plan);
     return NULL;
 }
@@ -249,6 +291,8 @@ void psg_plan_info(const struct psg_plan *plan, struct psg_plan_info *info)
                                     .n_lanes = plan->n_lanes,
                                     .n_threads = plan->n_threads,
                                     .n_groups = plan->n_groups,
+                                    .precision = plan->bf16 ? PSG_PRECISION_BF16
+                                                            : PSG_PRECISION_F32,
                                     .bytes = plan->bytes };
 }
 

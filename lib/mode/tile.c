@@ -143,10 +143,6 @@ int tile_compile(struct psg_plan *plan, bool backward, struct psg_error *err)
         tp->node[i].in_temp = calloc((size_t)node->n_in + 1, sizeof *tp->node[i].in_temp);
         if (!tp->node[i].in_put || !tp->node[i].in_temp)
             return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
-        if (node->scratch_fixed > tp->scratch_fixed)
-            tp->scratch_fixed = node->scratch_fixed;
-        if (node->scratch > tp->scratch)
-            tp->scratch = node->scratch;
     }
     int r = compile_forward(plan, err);
     if (r == 0 && backward)
@@ -170,22 +166,33 @@ void tile_destroy(struct psg_plan *plan)
     free(tp->wants_grad);
 }
 
+void *worker_at(const struct worker *w, int room)
+{
+    return room == NO_ROOM ? NULL : w->arena + w->plan->rooms.stay[room].offset;
+}
+
+void tile_poison(struct worker *w, int64_t t)
+{
+    const struct rooms *r = &w->plan->rooms;
+    for (int i = 0; w->plan->poison && i < r->n; i++)
+        if (r->stay[i].last == t && r->stay[i].bytes > 0)
+            memset(w->arena + r->stay[i].offset, 0xff, (size_t)r->stay[i].bytes);
+}
+
 static bool open_values(struct worker *w)
 {
     const struct psg_plan *plan = w->plan;
     const struct psg_program *p = plan->program;
     w->value = worker_room(w, p->n_values, sizeof *w->value);
     w->grad = worker_room(w, p->n_values, sizeof *w->grad);
-    if (!w->value || !w->grad)
+    w->arena = worker_room(w, plan->rooms.bytes, 1);
+    if (!w->value || !w->grad || !w->arena)
         return false;
     for (int v = 0; v < p->n_values; v++) {
-        int64_t size = value_size(plan, v) * plan->tile;
-        w->value[v] = worker_room(w, size, psg_dtype_size(p->values[v].type.dtype));
-        if (!w->value[v])
-            return false;
-        if (plan->tp.wants_grad[v] && !(w->grad[v] = worker_reals(w, size)))
-            return false;
+        w->value[v] = worker_at(w, plan->rooms.value[v]);
+        w->grad[v] = worker_at(w, plan->rooms.grad[v]);
     }
+    w->temp = worker_at(w, plan->rooms.temp);
     return true;
 }
 
@@ -206,11 +213,12 @@ static bool open_nodes(struct worker *w)
         return false;
     for (int i = 0; i < p->n_nodes; i++) {
         const struct node *node = &p->nodes[i];
-        w->saved[i] = worker_reals(w, node->save_real * plan->tile);
-        w->saved_i64[i] = worker_room(w, node->save_i64 * plan->tile, sizeof(int64_t));
-        w->random[i] = worker_reals(w, node->random * plan->tile);
+        const struct node_rooms *nr = &plan->rooms.node[i];
+        w->saved[i] = worker_at(w, nr->saved);
+        w->saved_i64[i] = worker_at(w, nr->saved_i64);
+        w->random[i] = worker_at(w, nr->random);
         w->param[i] = worker_room(w, node->n_param, sizeof *w->param[i]);
-        if (!w->saved[i] || !w->saved_i64[i] || !w->random[i] || !w->param[i])
+        if (!w->param[i])
             return false;
     }
     return true;
@@ -240,9 +248,7 @@ int tile_open(struct worker *w, struct psg_error *err)
 {
     const struct psg_plan *plan = w->plan;
     const struct tile_plan *tp = &plan->tp;
-    if (!open_values(w) || !open_nodes(w) ||
-        !(w->scratch = worker_reals(w, tp->scratch_fixed + tp->scratch * plan->tile)) ||
-        !(w->temp = worker_reals(w, tp->temp * plan->tile)))
+    if (!open_values(w) || !open_nodes(w))
         return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
     int r = 0;
     for (int i = 0; r == 0 && i < plan->program->n_nodes; i++) {
@@ -266,28 +272,83 @@ void tile_close(struct worker *w)
     }
 }
 
-void tile_call_init(struct worker *w, int i, int64_t n, bool training, struct tile_call *tc)
+/* The value as the phase reads it: what was kept as bf16 is widened. */
+static void *value_in(struct worker *w, int wide, psg_value v, int64_t n)
+{
+    const struct psg_plan *plan = w->plan;
+    if (wide == NO_ROOM)
+        return w->value[v];
+    psg_real *to = worker_at(w, wide);
+    plan->be->widen(n * value_size(plan, v), worker_at(w, plan->rooms.half[v]), to);
+    return to;
+}
+
+/* What prepare wrote on the way back is still there when the sum is taken. */
+static psg_real *saved_in(struct worker *w, int i, enum phase phase, int64_t n)
+{
+    const struct psg_plan *plan = w->plan;
+    const struct node_rooms *nr = &plan->rooms.node[i];
+    int read = phase == PHASE_SUM ? READ_SUM : READ_BACKWARD;
+    if (phase < PHASE_BACKWARD || nr->wide_saved[read] == NO_ROOM)
+        return w->saved[i];
+    psg_real *to = worker_at(w, nr->wide_saved[read]);
+    if (read == READ_BACKWARD || nr->wide_saved[read] != nr->wide_saved[READ_BACKWARD])
+        plan->be->widen(n * plan->program->nodes[i].save_real, worker_at(w, nr->half_saved), to);
+    return to;
+}
+
+void tile_call_init(struct worker *w, int i, int64_t n, enum phase phase, struct tile_call *tc)
 {
     const struct psg_plan *plan = w->plan;
     const struct node *node = &plan->program->nodes[i];
+    const struct node_rooms *nr = &plan->rooms.node[i];
+    const int *wide = phase == PHASE_BACKWARD ? nr->wide[READ_BACKWARD]
+                      : phase == PHASE_SUM    ? nr->wide[READ_SUM]
+                                              : NULL;
     for (int j = 0; j < node->n_in; j++)
-        tc->in[j] = w->value[node->in[j]];
+        tc->in[j] = value_in(w, wide ? wide[j] : NO_ROOM, node->in[j], n);
     for (int j = 0; j < node->n_out; j++) {
-        tc->out[j] = w->value[node->out[j]];
+        tc->out[j] = value_in(w, wide ? wide[node->n_in + j] : NO_ROOM, node->out[j], n);
         tc->dout[j] = w->grad[node->out[j]];
     }
     tc->call = (struct psg_call){ .be = plan->be,
                                   .geom = node->geom,
                                   .n = n,
-                                  .training = training,
+                                  .training = phase != PHASE_EVALUATE,
                                   .in = tc->in,
                                   .out = tc->out,
                                   .param = w->param[i],
-                                  .saved = w->saved[i],
+                                  .saved = saved_in(w, i, phase, n),
                                   .saved_i64 = w->saved_i64[i],
                                   .random = w->random[i],
-                                  .scratch = w->scratch,
+                                  .scratch = worker_at(w, nr->scratch[phase]),
                                   .dout = tc->dout };
+}
+
+/* Numbers of a node become bf16 numbers, and are kept as such where the plan says so. */
+static void round_numbers(struct worker *w, int64_t n, int half, psg_real *x)
+{
+    const struct psg_backend *be = w->plan->be;
+    if (half == NO_ROOM) {
+        be->unary(PSG_BF16, n, x, x);
+        return;
+    }
+    be->narrow(n, x, worker_at(w, half));
+    be->widen(n, worker_at(w, half), x);
+}
+
+static void round_node(struct worker *w, int i, int64_t n)
+{
+    const struct psg_plan *plan = w->plan;
+    const struct node *node = &plan->program->nodes[i];
+    const struct node_rooms *nr = &plan->rooms.node[i];
+    for (int j = 0; j < node->n_out; j++) {
+        psg_value v = node->out[j];
+        if (plan->program->values[v].type.dtype == PSG_REAL)
+            round_numbers(w, n * value_size(plan, v), plan->rooms.half[v], w->value[v]);
+    }
+    if (node->save_real > 0)
+        round_numbers(w, n * node->save_real, nr->half_saved, w->saved[i]);
 }
 
 void tile_forward(struct worker *w, int64_t n, bool training)
@@ -295,12 +356,15 @@ void tile_forward(struct worker *w, int64_t n, bool training)
     const struct psg_program *p = w->plan->program;
     for (int i = 0; i < p->n_nodes; i++) {
         struct tile_call tc;
-        tile_call_init(w, i, n, training, &tc);
+        tile_call_init(w, i, n, training ? PHASE_FORWARD : PHASE_EVALUATE, &tc);
         bool drawn = training || !w->forward[0][i];
         if (p->nodes[i].op->forward)
             p->nodes[i].op->forward(&tc.call);
         else
             derive_run_forward(w, i, w->forward[drawn][i], &tc.call);
+        if (training && w->plan->round[i])
+            round_node(w, i, n);
+        tile_poison(w, time_forward(i));
     }
 }
 
@@ -356,10 +420,11 @@ void tile_backward(struct worker *w, int64_t n, tile_visit visit, void *arg)
             if (np->zero_out[j])
                 plan->be->fill(n * value_size(plan, node->out[j]), 0, w->grad[node->out[j]]);
         struct tile_call tc;
-        tile_call_init(w, i, n, true, &tc);
+        tile_call_init(w, i, n, PHASE_BACKWARD, &tc);
         if (node->op->prepare)
             node->op->prepare(&tc.call);
         visit(w, i, &tc.call, arg);
         node_backward(w, i, &tc.call);
+        tile_poison(w, time_backward(plan, i));
     }
 }

@@ -205,6 +205,9 @@ static int act_infer(struct psg_infer *c, enum psg_act act,
     g->formula = formula;
     g->size = psg_shape_size(&c->in[0].shape);
     op_out(c, c->in[0].shape);
+    bool from_value = act == PSG_ACT_TANH || act == PSG_ACT_SIGMOID || act == PSG_ACT_EXP ||
+                      act == PSG_ACT_TANHSHRINK;
+    psg_infer_unread(c, act == PSG_ACT_RELU, act != PSG_ACT_RELU && !from_value);
     return psg_infer_status(c);
 }
 
@@ -224,9 +227,10 @@ static void act_forward(const struct psg_call *c)
 static void act_backward(const struct psg_call *c)
 {
     const struct geom *g = c->geom;
+    /* relu(x) > 0 where x > 0 (and NaN where x is), so that x need not be kept */
+    const psg_real *x = g->act == PSG_ACT_RELU ? c->out[0] : op_in(c, 0);
     if (op_wants_din(c, 0))
-        c->be->act_bwd(g->act, g->p, c->n * g->size, op_in(c, 0), c->out[0], c->dout[0],
-                       c->din[0]);
+        c->be->act_bwd(g->act, g->p, c->n * g->size, x, c->out[0], c->dout[0], c->din[0]);
 }
 
 static void act_lower(struct psg_lower *l)

@@ -52,6 +52,7 @@ static int adaptive_infer(struct psg_infer *c, int rank, bool max)
     int64_t size = OP_PROD(c, g->outer, g->n_in), cells = OP_PROD(c, g->outer, g->n_out);
     psg_infer_save(c, 0, max ? cells : 0);
     psg_infer_scratch(c, 0, size * 2 + g->outer);
+    psg_infer_unread(c, true, true);
     return psg_infer_status(c);
 }
 

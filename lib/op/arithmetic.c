@@ -68,6 +68,7 @@ static int arithmetic_infer(struct psg_infer *c, enum psg_binary f)
     for (int k = 0; k < 2; k++)
         read_operand(g, k, &c->in[k].shape);
     psg_infer_scratch(c, 0, g->size);
+    psg_infer_unread(c, f == PSG_ADD || f == PSG_SUB, f != PSG_DIV);
     return psg_infer_status(c);
 }
 

@@ -29,6 +29,7 @@ static int avg_pool_infer(struct psg_infer *c, int rank)
     struct pool_geom *g = c->geom;
     g->count_include_pad = psg_infer_bool(c, "count_include_pad", true);
     g->divisor = rank > 1 ? psg_infer_int(c, "divisor_override", 0, 1, INT32_MAX) : 0;
+    psg_infer_unread(c, true, true);
     return pool_infer(c, g, rank, false);
 }
 

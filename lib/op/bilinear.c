@@ -64,6 +64,7 @@ static int bilinear_infer(struct psg_infer *c)
     dense_norm_scratch(g->t, g->i * g->j, g->o, &fixed, &per_sample);
     psg_infer_scratch(c, fixed, per_sample);
     psg_infer_scratch(c, 0, dense_sum_scratch(g->t, g->i * g->j, g->o));
+    psg_infer_unread(c, false, true);
     return psg_infer_status(c);
 }
 

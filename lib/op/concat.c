@@ -42,6 +42,7 @@ static int concat_infer(struct psg_infer *c)
         g->row += g->part[k];
     }
     op_out(c, out);
+    psg_infer_unread(c, true, true);
     return psg_infer_status(c);
 }
 

@@ -168,6 +168,7 @@ static int conv_infer(struct psg_infer *c, int rank)
         op_param(c, "bias", PSG_SHAPE(v->out_channels), op_init_fan_in(patch_size(g)));
     op_out(c, shape);
     declare_room(c, g);
+    psg_infer_unread(c, g->pad.mode != PAD_ZEROS, true);
     return psg_infer_status(c);
 }
 

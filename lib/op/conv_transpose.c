@@ -115,6 +115,7 @@ static int conv_transpose_infer(struct psg_infer *c, int rank)
         return psg_infer_status(c);
     g->conv_scratch = op_conv_scratch(v);
     psg_infer_scratch(c, g->conv_scratch + g->n_weight, v->in_channels);
+    psg_infer_unread(c, false, true);
     return psg_infer_status(c);
 }
 

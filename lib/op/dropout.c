@@ -26,6 +26,7 @@ static int dropout_infer(struct psg_infer *c)
     psg_infer_random(c, g->p > 0 ? g->size : 0);
     psg_infer_save(c, g->p > 0 ? g->size : 0, 0);
     psg_infer_scratch(c, 1, 0);
+    psg_infer_unread(c, true, true);
     return psg_infer_status(c);
 }
 

@@ -56,6 +56,7 @@ static int embedding_infer(struct psg_infer *c)
     psg_infer_index_range(c, 0, 0, g->rows);
     psg_infer_save(c, 0, g->count);
     psg_infer_scratch(c, g->dim, OP_PROD(c, g->count, g->dim));
+    psg_infer_unread(c, true, true);
     return psg_infer_status(c);
 }
 

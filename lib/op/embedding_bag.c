@@ -111,6 +111,7 @@ static int embedding_bag_infer(struct psg_infer *c)
     /* saved: factors [N, L]; slots [N, L] and positions of maxima [N, D] */
     psg_infer_save(c, g->length, g->length + g->dim);
     psg_infer_scratch(c, 1 + g->length, OP_PROD(c, 2, tokens) + g->length + 1);
+    psg_infer_unread(c, false, true);
     return psg_infer_status(c);
 }
 

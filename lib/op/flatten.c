@@ -38,6 +38,7 @@ static int flatten_infer(struct psg_infer *c)
         }
     }
     op_out(c, g->out);
+    psg_infer_unread(c, true, true);
     return psg_infer_status(c);
 }
 

@@ -57,6 +57,7 @@ static int norm_infer(struct psg_infer *c, const char *count, bool affine)
     int64_t size = g->channels * g->space;
     psg_infer_save(c, size + g->groups, 0);
     psg_infer_scratch(c, 0, size + 2 * g->channels);
+    psg_infer_unread(c, true, true);
     return psg_infer_status(c);
 }
 

@@ -70,6 +70,7 @@ static int norm_infer(struct psg_infer *c, bool centre, double eps)
     op_out(c, *in);
     psg_infer_save(c, g->rows * g->dim + g->rows, 0);
     psg_infer_scratch(c, 0, g->rows * g->dim + g->dim);
+    psg_infer_unread(c, true, true);
     return psg_infer_status(c);
 }
 

@@ -50,6 +50,7 @@ static int linear_infer(struct psg_infer *c)
     dense_norm_scratch(g->t, g->i, g->o, &fixed, &per_sample);
     psg_infer_scratch(c, fixed, per_sample);
     psg_infer_scratch(c, 0, dense_sum_scratch(g->t, g->i, g->o));
+    psg_infer_unread(c, false, true);
     return psg_infer_status(c);
 }
 

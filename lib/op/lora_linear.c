@@ -58,6 +58,7 @@ static int lora_linear_infer(struct psg_infer *c)
     role_declare_room(c, ROLE_DENSE, g->t, g->i, g->r);
     role_declare_room(c, ROLE_DENSE, g->t, g->r, g->o);
     role_declare_room(c, ROLE_BIAS, g->t, 0, g->o);
+    psg_infer_unread(c, false, true);
     return psg_infer_status(c);
 }
 

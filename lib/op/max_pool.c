@@ -27,6 +27,7 @@ static int max_pool_infer(struct psg_infer *c, int rank)
             psg_infer_fail(c, PSG_E_SHAPE, "dilation",
                            "some windows would hold only padding");
     psg_infer_save(c, 0, g->outer * g->n_out);
+    psg_infer_unread(c, true, true);
     return psg_infer_status(c);
 }
 

@@ -86,6 +86,7 @@ static int multihead_attention_infer(struct psg_infer *c)
     op_out(c, PSG_SHAPE(g->t, g->e));
     psg_infer_save(c, g->saved, 0);
     psg_infer_random(c, g->random);
+    psg_infer_unread(c, false, true);
     return psg_infer_status(c);
 }
 

@@ -36,6 +36,7 @@ static int finish(struct psg_infer *c)
     if (seen != (1u << g->in.rank) - 1)
         psg_infer_fail(c, PSG_E_INVALID, "dims", "dims must name every dimension once");
     op_out(c, g->out);
+    psg_infer_unread(c, true, true);
     return psg_infer_status(c);
 }
 

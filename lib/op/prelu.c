@@ -31,6 +31,7 @@ static int prelu_infer(struct psg_infer *c)
              op_init_constant(psg_infer_real(c, "init", 0.25, -1e30, 1e30)));
     op_out(c, *in);
     psg_infer_scratch(c, 1, OP_PROD(c, 2, size) + 2 * g->slopes);
+    psg_infer_unread(c, false, true);
     return psg_infer_status(c);
 }
 

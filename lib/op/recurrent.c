@@ -179,6 +179,7 @@ static int rnn_infer(struct psg_infer *c, enum psg_cell_kind cell)
     if (g->ret == RETURN_ALL && cell == PSG_CELL_LSTM)
         op_out(c, PSG_SHAPE(units, g->h));
     declare_room(c, g);
+    psg_infer_unread(c, false, true);
     return psg_infer_status(c);
 }
 

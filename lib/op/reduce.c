@@ -52,6 +52,7 @@ static int reduce_infer(struct psg_infer *c, bool mean)
     g->out_size = psg_shape_size(&g->out);
     op_out(c, shown);
     psg_infer_scratch(c, 0, g->out_size);
+    psg_infer_unread(c, true, true);
     return psg_infer_status(c);
 }
 

@@ -41,6 +41,7 @@ static int reshape_infer(struct psg_infer *c)
                               psg_shape_text(&c->in[0].shape, from, sizeof from),
                               psg_shape_text(&g->out, to, sizeof to));
     op_out(c, g->out);
+    psg_infer_unread(c, true, true);
     return psg_infer_status(c);
 }
 

@@ -52,6 +52,7 @@ static int affine_infer(struct psg_infer *c, bool scale)
     op_param(c, scale ? "shift" : "value", shape, op_init_constant(0));
     op_out(c, g->x);
     psg_infer_scratch(c, 0, OP_PROD(c, 2, g->size) + g->n_param);
+    psg_infer_unread(c, false, true);
     return psg_infer_status(c);
 }
 

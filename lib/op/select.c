@@ -56,6 +56,7 @@ static int select_infer(struct psg_infer *c)
         if (i != g->axis)
             g->out.dim[g->out.rank++] = c->in[0].shape.dim[i];
     op_out(c, g->out);
+    psg_infer_unread(c, true, true);
     return psg_infer_status(c);
 }
 
@@ -79,6 +80,7 @@ static int slice_infer(struct psg_infer *c)
     g->out = c->in[0].shape;
     g->out.dim[g->axis] = g->count;
     op_out(c, g->out);
+    psg_infer_unread(c, true, true);
     return psg_infer_status(c);
 }
 

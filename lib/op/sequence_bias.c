@@ -30,6 +30,7 @@ static int sequence_bias_infer(struct psg_infer *c)
     op_param(c, "bias", PSG_SHAPE(g->e), (struct psg_init){ PSG_INIT_NORMAL, 0.1, 0 });
     op_out(c, PSG_SHAPE(g->t + 1, g->e));
     psg_infer_scratch(c, 0, g->e);
+    psg_infer_unread(c, true, true);
     return psg_infer_status(c);
 }
 

@@ -189,6 +189,7 @@ static int transformer_decoder_layer_infer(struct psg_infer *c)
     declare_rest(c, g);
     op_out(c, PSG_SHAPE(g->t, g->e));
     declare_room(c, g);
+    psg_infer_unread(c, false, true);
     return psg_infer_status(c);
 }
 

@@ -281,6 +281,12 @@ void psg_infer_tile(struct psg_infer *c, int64_t n)
     c->state->tile = max_i64(c->state->tile, n);
 }
 
+void psg_infer_unread(struct psg_infer *c, bool in, bool out)
+{
+    c->state->unread_in |= in;
+    c->state->unread_out |= out;
+}
+
 void psg_infer_random(struct psg_infer *c, int64_t per_sample)
 {
     c->state->random = per_sample;

@@ -41,7 +41,7 @@ static psg_value graph_input(struct psg_graph *g, const struct psg_type *type)
 }
 
 static int lower_nodes(const struct psg_program *p, struct psg_graph *g, bool training,
-                       psg_value *values, const psg_value *params, struct psg_error *err)
+                       const bool *round, psg_value *values, const psg_value *params, struct psg_error *err)
 {
     for (int i = 0; i < p->n_nodes; i++) {
         const struct node *node = &p->nodes[i];
@@ -63,14 +63,23 @@ static int lower_nodes(const struct psg_program *p, struct psg_graph *g, bool tr
             return psg_fail(err, r, node->path,
                             "%s: the lowering's outputs are not what infer promised",
                             node->op->name);
-        for (int j = 0; j < node->n_out; j++)
-            values[node->out[j]] = out[j];
+        for (int j = 0; j < node->n_out; j++) {
+            bool real = p->values[node->out[j]].type.dtype == PSG_REAL;
+            bool rounds = round && round[i] && real;
+            values[node->out[j]] = rounds ? psg_g_unary(g, PSG_BF16, out[j]) : out[j];
+        }
     }
     return 0;
 }
 
 struct psg_graph *psg_program_lower(const struct psg_program *p, bool training,
                                     struct psg_error *err)
+{
+    return program_lower(p, training, NULL, err);
+}
+
+struct psg_graph *program_lower(const struct psg_program *p, bool training, const bool *round,
+                                struct psg_error *err)
 {
     _cleanup_(psg_graph_freep) struct psg_graph *g = psg_graph_new();
     _cleanup_free_ psg_value *values = calloc((size_t)p->n_values + 1, sizeof *values);
@@ -85,7 +94,7 @@ struct psg_graph *psg_program_lower(const struct psg_program *p, bool training,
         struct psg_type type = { PSG_REAL, p->params[i].info.shape };
         params[i] = graph_input(g, &type);
     }
-    if (lower_nodes(p, g, training, values, params, err))
+    if (lower_nodes(p, g, training, round, values, params, err))
         return NULL;
     if (p->loss != PSG_NONE)
         psg_graph_output(g, values[p->loss]);

@@ -9,4 +9,9 @@ int node_lower(const struct psg_program *p, const struct node *node, struct psg_
                const psg_value *in, const psg_value *param, psg_value random, bool training,
                psg_value *out);
 
+/* psg_program_lower(), with the real outputs of nodes with round[i] rounded to bf16; round may be
+ * NULL. */
+struct psg_graph *program_lower(const struct psg_program *p, bool training, const bool *round,
+                                struct psg_error *err);
+
 #endif

@@ -217,6 +217,8 @@ static int node_adopt(struct psg_program *p, struct node *node, const struct psg
     node->scratch_fixed = s->scratch_fixed;
     node->scratch = s->scratch;
     node->tile = s->tile;
+    node->unread_in = s->unread_in;
+    node->unread_out = s->unread_out;
     return 0;
 }
 

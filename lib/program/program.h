@@ -31,6 +31,7 @@ struct node {
     int64_t save_real, save_i64, random;
     int64_t scratch_fixed, scratch;
     int64_t tile; /* samples in a tile that it works best with; 0: no matter */
+    bool unread_in, unread_out; /* no rule of the op reads its inputs, its outputs */
 };
 
 struct input {
@@ -83,6 +84,7 @@ struct psg_infer_state {
         int64_t lo, hi;
     } ranges[4];
     int64_t save_real, save_i64, random, scratch_fixed, scratch, tile;
+    bool unread_in, unread_out;
 };
 
 /* Runs op->infer; 0 or its error. The caller frees state->params. */

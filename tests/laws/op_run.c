@@ -307,6 +307,33 @@ static void call_init(const struct op_bench *b, const struct psg_backend *be,
     };
 }
 
+/* What the op says that its rules do not read becomes NaN once forward has run. */
+struct unread {
+    const void *in[OP_IO_MAX];
+    psg_real *out[OP_IO_MAX];
+};
+
+static psg_real *nans(struct arena *a, int64_t n)
+{
+    psg_real *x = guarded(a, "unread", n, sizeof *x);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (psg_real)NAN;
+    return x;
+}
+
+static void hide_unread(const struct op_bench *b, const struct op_batch *batch, struct arena *a,
+                        struct unread *u, struct psg_call *c)
+{
+    for (int i = 0; i < b->n_in; i++)
+        u->in[i] = b->node->unread_in && b->in[i].dtype == PSG_REAL
+                       ? nans(a, batch->n * b->in[i].size)
+                       : c->in[i];
+    for (int j = 0; j < b->n_out; j++)
+        u->out[j] = b->node->unread_out ? nans(a, batch->n * b->out_size[j]) : c->out[j];
+    c->in = u->in;
+    c->out = u->out;
+}
+
 static void run_rules(const struct op_bench *b, const struct op_batch *batch,
                       struct buffers *f, struct psg_call c)
 {
@@ -398,6 +425,8 @@ bool op_run(const struct op_bench *b, const struct psg_backend *be,
     *result = (struct op_result){ 0 };
     call_init(b, be, batch, training, &a, &f, &c);
     b->op->forward(&c);
+    struct unread unread;
+    hide_unread(b, batch, &a, &unread, &c);
     if (rules)
         run_rules(b, batch, &f, c);
     collect(b, batch, rules, &f, result);

@@ -100,6 +100,10 @@ PSG_API void psg_infer_scratch(struct psg_infer *c, int64_t fixed, int64_t per_s
 /* The op works in many small steps over all samples of a tile (a recurrence), and is fast only
  * when there are n of them. */
 PSG_API void psg_infer_tile(struct psg_infer *c, int64_t n);
+/* What no rule after forward (prepare, backward, grad_sample, norm_sample, clipped_sum) reads: the
+ * real inputs, the outputs. Their memory is used again before those run. Nothing is promised
+ * unless an op says so. */
+PSG_API void psg_infer_unread(struct psg_infer *c, bool in, bool out);
 /* Uniform numbers in (0, 1) that this node draws for each sample: the same in forward, in every
  * rule and in the lowering (dropout). */
 PSG_API void psg_infer_random(struct psg_infer *c, int64_t per_sample);

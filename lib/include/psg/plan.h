@@ -29,6 +29,16 @@ PSG_API const char *psg_mode_name(enum psg_mode mode);
 /* -1: no mode of that name. */
 PSG_API int psg_mode_find(const char *name);
 
+/* What the activations are while training: the values that nodes hand on, and what layers keep of
+ * them for the way back. PSG_PRECISION_BF16 rounds each to the nearest bf16 as soon as it is
+ * made and keeps it so where that saves memory; every rule reads the rounded number, and the
+ * rounding passes gradients on as they are. Parameters, gradients, norms, sums, noise, the
+ * program's output and whatever is computed from it (the loss) stay psg_real, and so does
+ * everything in psg_evaluate(). */
+enum psg_precision { PSG_PRECISION_F32, PSG_PRECISION_BF16, PSG_PRECISION_COUNT };
+/* "float32", "bf16". */
+PSG_API const char *psg_precision_name(enum psg_precision precision);
+
 struct psg_plan_options {
     enum psg_mode mode;
     const struct psg_backend *backend; /* NULL: cpu */
@@ -41,6 +51,7 @@ struct psg_plan_options {
     int n_groups;
     bool input_grads; /* psg_grad_sample also gives gradients of real inputs */
     const struct psg_registry *registry; /* a client's samplers, or NULL; outlives the plan */
+    enum psg_precision precision;
 };
 
 struct psg_plan;
@@ -56,6 +67,7 @@ struct psg_plan_info {
     enum psg_mode mode;
     int64_t tile;
     int n_lanes, n_threads, n_groups;
+    enum psg_precision precision;
     size_t bytes; /* everything that the plan allocated; no call allocates more */
 };
 PSG_API void psg_plan_info(const struct psg_plan *plan, struct psg_plan_info *info);
