@@ -11,6 +11,8 @@
 const char *const grad_sample_mode_names[] = { "",      "hooks", "functorch", "ew",
                                                "ghost", "auto",  NULL };
 
+const char *const precision_names[] = { "", "float32", "bf16", NULL };
+
 int device_spec_parse(struct device_spec *device, const char *text)
 {
     struct device_spec parsed = { .index = -1 };
@@ -123,6 +125,8 @@ static const struct proto_field job_spec_fields[] = {
       .custom = &loss_custom },
     { PROTO_AT(job_spec, grad_sample_mode), .kind = PROTO_ENUM, .flags = PROTO_DEFAULT,
       .def = GRAD_SAMPLE_AUTO, .names = grad_sample_mode_names },
+    { PROTO_AT(job_spec, precision), .kind = PROTO_ENUM, .flags = PROTO_DEFAULT,
+      .def = PRECISION_FLOAT32, .names = precision_names },
     { PROTO_AT(job_spec, device), .kind = PROTO_CUSTOM, .custom = &device_custom },
     { PROTO_AT(job_spec, optimizer), .kind = PROTO_EMBED, .flags = PROTO_REQUIRED,
       .message = &optimizer_message },

@@ -16,5 +16,6 @@ extern const char *const loss_reduction_names[];
 extern const char *const optimizer_names[];
 extern const char *const lr_schedule_names[];
 extern const char *const grad_sample_mode_names[];
+extern const char *const precision_names[];
 
 #endif

@@ -389,6 +389,8 @@ int plan_make(const struct job_spec *spec, const struct dataset_spec *dataset, d
     plan->is_private = spec->privacy != NULL;
     plan->options.plan.mode = (enum psg_mode)psg_mode_find(
         grad_sample_mode_name(spec->grad_sample_mode));
+    plan->options.plan.precision = spec->precision == PRECISION_BF16 ? PSG_PRECISION_BF16
+                                                                     : PSG_PRECISION_F32;
     plan->options.plan.n_threads = limits->n_threads;
     plan->options.plan.registry = limits->registry;
     int r = check_scope(spec, dataset, p);

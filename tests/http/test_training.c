@@ -132,6 +132,53 @@ START_TEST(a_job_trains_and_leaves_its_model)
 }
 END_TEST
 
+/* A net on the digits whose activations are of this precision. */
+static void digits_net(char *text, size_t size, const char *precision)
+{
+    snprintf(text, size,
+             "{\"dataset\":\"digits\",\"precision\":\"%s\",\"model\":{\"layers\":["
+             "{\"op\":\"conv2d\",\"out_channels\":16,\"kernel_size\":3,\"padding\":1},"
+             "{\"op\":\"relu\"},{\"op\":\"avg_pool2d\",\"kernel_size\":2},"
+             "{\"op\":\"conv2d\",\"out_channels\":32,\"kernel_size\":3,\"padding\":1},"
+             "{\"op\":\"gelu\"},{\"op\":\"flatten\"},{\"op\":\"linear\",\"out_features\":10}]},"
+             "\"loss\":\"cross_entropy\",\"optimizer\":{\"type\":\"sgd\",\"lr\":2},"
+             "\"privacy\":{\"target_epsilon\":3,\"delta\":1e-5,\"max_grad_norm\":1},"
+             "\"train\":{\"batch_size\":512,\"epochs\":40}}",
+             precision);
+}
+
+static double planned_bytes(const char *precision)
+{
+    char body[1024];
+    digits_net(body, sizeof body, precision);
+    struct reply r = http(&f, "POST", "/jobs?dry_run=true", body, NULL);
+    ck_assert_msg(r.status == 200, "%s", r.body);
+    double bytes = json_number_value(json_object_get(r.json, "memory_bytes"));
+    reply_free(&r);
+    return bytes;
+}
+
+START_TEST(a_job_trains_with_bf16_activations)
+{
+    char body[1024], id[64], path[160];
+    ck_assert_double_lt(planned_bytes("bf16"), planned_bytes("float32"));
+    digits_net(body, sizeof body, "bf16");
+    submit(body, id, sizeof id);
+    WAIT_UNTIL(has_status(id, "succeeded"));
+    snprintf(path, sizeof path, "/jobs/%.63s", id);
+    struct reply r = fetch(path, NULL, 200);
+    json_t *precision = json_object_get(json_object_get(r.json, "spec"), "precision");
+    ck_assert_str_eq(json_string_value(precision), "bf16");
+    ck_assert_double_gt(member(&r, "metrics", "eval_accuracy"), 0.7);
+    reply_free(&r);
+    digits_net(body, sizeof body, "float16");
+    r = http(&f, "POST", "/jobs", body, NULL);
+    ck_assert_int_eq(r.status, 422);
+    ck_assert_ptr_nonnull(strstr(r.body, "\"/precision\""));
+    reply_free(&r);
+}
+END_TEST
+
 /* The body of a job on the digits with these privacy settings, 40 steps. */
 static void digits_job(char *text, size_t size, const char *privacy)
 {
@@ -259,6 +306,7 @@ int main(void)
     TCase *tc = tcase_create("training");
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, a_job_trains_and_leaves_its_model);
+    tcase_add_test(tc, a_job_trains_with_bf16_activations);
     tcase_add_test(tc, the_statement_tells_what_ran_and_what_it_rests_on);
     tcase_add_test(tc, a_running_job_survives_sigterm_and_kill);
     suite_add_tcase(suite, tc);

@@ -20,6 +20,9 @@ enum grad_sample_mode {
     GRAD_SAMPLE_AUTO
 };
 
+/* of the activations while training; all else is float32 */
+enum precision { PRECISION_FLOAT32 = 1, PRECISION_BF16 };
+
 enum device_kind { DEVICE_AUTO = 0, DEVICE_CPU, DEVICE_CUDA };
 
 struct device_spec {
@@ -165,6 +168,7 @@ struct job_spec {
     struct model model;
     struct loss loss;
     enum grad_sample_mode grad_sample_mode; /* auto */
+    enum precision precision;               /* float32 */
     struct device_spec device;              /* auto */
     struct optimizer_spec optimizer;
     struct lr_schedule *lr_schedule; /* NULL: constant */

@@ -30,6 +30,7 @@ START_TEST(defaults_are_those_of_pytorch_and_opacus)
     struct job_spec *s = spec_of("sgd", "");
     ck_assert_ptr_null(s->name);
     ck_assert_int_eq(s->grad_sample_mode, GRAD_SAMPLE_AUTO);
+    ck_assert_int_eq(s->precision, PRECISION_FLOAT32);
     ck_assert_int_eq(s->device.kind, DEVICE_AUTO);
     ck_assert_int_eq(s->device.index, -1);
     ck_assert_double_eq(s->optimizer.lr, 1e-3);
