@@ -22,11 +22,6 @@ static psg_value num(struct psg_graph *g, double v)
     return psg_g_scalar(g, v);
 }
 
-static psg_value min0(struct psg_graph *g, psg_value x)
-{
-    return psg_g_binary(g, PSG_MIN, x, num(g, 0));
-}
-
 static psg_value clamp(struct psg_graph *g, psg_value x, double low, double high)
 {
     psg_value y = psg_g_select(g, psg_g_binary(g, PSG_LE, x, num(g, low)), num(g, low), x);
@@ -100,6 +95,12 @@ static psg_value lower_softplus(struct psg_graph *g, const psg_real *p, psg_valu
     return psg_g_select(g, psg_g_binary(g, PSG_GT, bx, num(g, (double)p[1])), x, soft);
 }
 
+/* min(x, 0) that leaves at 0 with slope 1 */
+static psg_value min0(struct psg_graph *g, psg_value x)
+{
+    return if_positive(g, x, num(g, 0), x);
+}
+
 /* a * expm1(min(x, 0) / scale) below zero, x above */
 static psg_value elu_like(struct psg_graph *g, psg_value x, double a, double scale)
 {
@@ -136,9 +137,14 @@ static psg_value lower_hardsigmoid(struct psg_graph *g, const psg_real *p, psg_v
     return psg_g_mul(g, y, num(g, 1.0 / 6));
 }
 
+/* with the slopes of the middle piece at -3 and 3 */
 static psg_value lower_hardswish(struct psg_graph *g, const psg_real *p, psg_value x)
 {
-    return psg_g_mul(g, x, lower_hardsigmoid(g, p, x));
+    (void)p;
+    psg_value three = num(g, 3), least = num(g, -3);
+    psg_value y = psg_g_select(g, psg_g_binary(g, PSG_LT, x, least), least, x);
+    y = psg_g_select(g, psg_g_binary(g, PSG_GT, x, three), three, y);
+    return psg_g_mul(g, x, psg_g_mul(g, psg_g_add(g, y, three), num(g, 1.0 / 6)));
 }
 
 static psg_value lower_hardtanh(struct psg_graph *g, const psg_real *p, psg_value x)

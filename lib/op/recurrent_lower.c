@@ -16,6 +16,12 @@ static psg_value part(struct psg_graph *g, psg_value v, int k, int64_t size)
     return psg_g_slice(g, v, start, limit, step);
 }
 
+static psg_value relu(struct psg_graph *s, psg_value x)
+{
+    psg_value zero = psg_g_scalar(s, 0);
+    return psg_g_select(s, psg_g_binary(s, PSG_LE, x, zero), zero, x);
+}
+
 static psg_value matvec(struct psg_graph *g, psg_value w, psg_value v)
 {
     struct psg_dot dims = { .n_contract = 1, .contract_a = { 1 }, .contract_b = { 0 } };
@@ -72,7 +78,7 @@ static struct psg_graph *step_graph(const struct unit *u)
     else if (g->cell == PSG_CELL_RNN_TANH)
         new_h = psg_g_tanh(s, psg_g_add(s, a, x));
     else
-        new_h = psg_g_binary(s, PSG_MAX, psg_g_add(s, a, x), psg_g_scalar(s, 0));
+        new_h = relu(s, psg_g_add(s, a, x));
     if (g->proj)
         new_h = matvec(s, psg_graph_input(s, PSG_REAL, &hr), new_h);
     if (mask != PSG_NONE) {

@@ -205,10 +205,13 @@ static void pow_vjp(const struct prim_vjp *d)
     }
 }
 
-static void extreme_vjp(const struct prim_vjp *d, enum psg_binary first_wins)
+/* The winner takes the gradient; equal operands take half each, as in PyTorch. */
+static void extreme_vjp(const struct prim_vjp *d, enum psg_binary wins, enum psg_binary ties)
 {
     struct psg_graph *g = d->g;
-    psg_value first = psg_g_binary(g, first_wins, d->in[0], d->in[1]);
+    psg_value first = psg_g_add(g, psg_g_binary(g, wins, d->in[0], d->in[1]),
+                                psg_g_binary(g, ties, d->in[0], d->in[1]));
+    first = psg_g_mul(g, first, psg_g_scalar(g, 0.5));
     if (d->need[0])
         d->din[0] = psg_g_mul(g, d->ct[0], first);
     if (d->need[1])
@@ -245,10 +248,10 @@ static void binary_vjp(const struct prim_vjp *d)
         pow_vjp(d);
         break;
     case PSG_MAX:
-        extreme_vjp(d, PSG_GT);
+        extreme_vjp(d, PSG_GT, PSG_GE);
         break;
     case PSG_MIN:
-        extreme_vjp(d, PSG_LT);
+        extreme_vjp(d, PSG_LT, PSG_LE);
         break;
     default: /* comparisons are flat */
         break;

@@ -155,11 +155,14 @@ RUN(activation)
     return x->status;
 }
 
+/* where x is a bound itself, the gradient is x's */
 RUN(clamp)
 {
     (void)f, (void)n;
+    struct psg_graph *g = x->g;
     psg_value v = expr_real(x, &a[0]), lo = expr_real(x, &a[1]), hi = expr_real(x, &a[2]);
-    expr_tensor(out, psg_g_binary(x->g, PSG_MIN, psg_g_binary(x->g, PSG_MAX, v, lo), hi));
+    v = psg_g_select(g, psg_g_binary(g, PSG_LT, v, lo), lo, v);
+    expr_tensor(out, psg_g_select(g, psg_g_binary(g, PSG_GT, v, hi), hi, v));
     return x->status;
 }
 

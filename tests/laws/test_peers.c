@@ -137,6 +137,45 @@ START_TEST(activations_at_zero)
 }
 END_TEST
 
+/* The kernels' slopes where a formula has a corner are the formula's own in every mode. */
+START_TEST(activations_at_their_kinks)
+{
+    static const double at[] = { 0, -3, 3, 6, -1, 1, -0.5, 0.5, 2 };
+    static const char *const acts[] = {
+        "a relu", "a relu6", "a elu", "a elu alpha=2", "a celu alpha=0.5", "a selu",
+        "a leaky_relu negative_slope=0.1", "a hardsigmoid", "a hardswish", "a hardtanh",
+        "a hardtanh min_val=-0.5 max_val=2", "a softsign", "a hardshrink", "a softshrink",
+        "a threshold threshold=0.5 value=-1", "a prelu", "a rnn_relu hidden_size=2"
+    };
+    enum { POINTS = sizeof at / sizeof *at };
+    for (size_t k = 0; k < sizeof acts / sizeof *acts; k++) {
+        struct fixture f;
+        open_net(&f, "2x4", LAYERS("i linear out_features=9", acts[k], "f flatten",
+                                   "l linear out_features=3"));
+        for (int i = 0; i < psg_program_n_params(f.p); i++) {
+            const struct psg_param_info *info = psg_program_param(f.p, i);
+            if (info->name[0] != 'l')
+                memset(f.params + info->offset, 0, (size_t)info->size * sizeof *f.params);
+        }
+        for (int i = 0; i < POINTS && !strstr(acts[k], "rnn"); i++) /* y = bias */
+            f.params[4 * POINTS + i] = (psg_real)at[i];
+        int64_t p = psg_program_trainable_size(f.p);
+        psg_real *rows[2] = { calloc((size_t)(N * p), 8), calloc((size_t)(N * p), 8) };
+        run(&f, PSG_MODE_HOOKS, &(struct psg_grad_out){ .rows = rows[0] });
+        for (int mode = 1; mode < PSG_MODE_COUNT; mode++) {
+            run(&f, (enum psg_mode)mode, &(struct psg_grad_out){ .rows = rows[1] });
+            for (int64_t i = 0; i < N * p; i++)
+                ck_assert_msg(fabs((double)(rows[0][i] - rows[1][i])) < 1e-12,
+                              "%s, %s: %g and %g", acts[k], psg_mode_name((enum psg_mode)mode),
+                              (double)rows[0][i], (double)rows[1][i]);
+        }
+        free(rows[0]);
+        free(rows[1]);
+        close_net(&f);
+    }
+}
+END_TEST
+
 START_TEST(padding_idx)
 {
     struct fixture f;
@@ -401,6 +440,7 @@ int main(void)
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, conv_padding_mode_in_samplers_and_norms);
     tcase_add_test(tc, activations_at_zero);
+    tcase_add_test(tc, activations_at_their_kinks);
     tcase_add_test(tc, padding_idx);
     tcase_add_test(tc, repeated_ids_in_a_bag);
     tcase_add_test(tc, bag_max);

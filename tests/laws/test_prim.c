@@ -486,9 +486,11 @@ static double slope_at(enum psg_binary f, double a, double b, int wrt)
 
 START_TEST(conventions_at_ties)
 {
-    ck_assert_double_eq(slope_at(PSG_MAX, 0, 0, 0), 0); /* relu at 0 */
-    ck_assert_double_eq(slope_at(PSG_MAX, 0, 0, 1), 1);
-    ck_assert_double_eq(slope_at(PSG_MIN, 6, 6, 0), 0); /* relu6 at 6 */
+    ck_assert_double_eq(slope_at(PSG_MAX, 0, 0, 0), 0.5); /* as torch.maximum */
+    ck_assert_double_eq(slope_at(PSG_MAX, 0, 0, 1), 0.5);
+    ck_assert_double_eq(slope_at(PSG_MAX, 1, 0, 0), 1);
+    ck_assert_double_eq(slope_at(PSG_MIN, 6, 6, 0), 0.5);
+    ck_assert_double_eq(slope_at(PSG_MIN, 6, 7, 1), 0);
     ck_assert_double_eq(slope_at(PSG_POW, 0, 0, 0), 0);
     ck_assert_double_eq(slope_at(PSG_POW, 0, 2, 0), 0);
     ck_assert_double_eq(slope_at(PSG_POW, 0, 1, 0), 1);
