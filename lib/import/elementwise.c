@@ -541,23 +541,6 @@ static int op_glu(struct im_run *r, const struct im_value *a, struct im_value *o
 }
 
 /* clamp(x, min, max), numbers or tensors; None leaves a side out */
-static int op_clamp(struct im_run *r, const struct im_value *a, struct im_value *out)
-{
-    struct im_value v = a[0];
-    int status = 0;
-    if (im_given(&a[1]))
-        status = arithmetic(r, PSG_MAX, &v, &a[1], &v);
-    if (!status && im_given(&a[2]))
-        status = arithmetic(r, PSG_MIN, &v, &a[2], &v);
-    *out = v;
-    return status;
-}
-
-static int op_clamp_max(struct im_run *r, const struct im_value *a, struct im_value *out)
-{
-    return arithmetic(r, PSG_MIN, &a[0], &a[1], out);
-}
-
 /* ---- masks ---- */
 static int where(struct im_run *r, struct im_tensor *m, struct im_tensor *x,
                  struct im_tensor *y, struct im_tensor **out)
@@ -590,6 +573,39 @@ static int op_where(struct im_run *r, const struct im_value *a, struct im_value 
     if (!status)
         status = where(r, t[0], t[1], t[2], &y);
     return status ? status : im_set(r, y, out);
+}
+
+/* x, or the bound where x lies beyond it; at the bound the gradient is x's */
+static int clamp_at(struct im_run *r, enum psg_binary beyond, const struct im_value *x,
+                    const struct im_value *bound, struct im_value *out)
+{
+    struct im_value in[3] = { *x, *bound, *x };
+    if (im_is_number(x))
+        return arithmetic(r, beyond == PSG_LT ? PSG_MAX : PSG_MIN, x, bound, out);
+    int status = arithmetic(r, beyond, x, bound, &in[0]);
+    return status ? status : op_where(r, in, out);
+}
+
+static int op_clamp(struct im_run *r, const struct im_value *a, struct im_value *out)
+{
+    struct im_value v = a[0];
+    int status = 0;
+    if (im_given(&a[1]))
+        status = clamp_at(r, PSG_LT, &v, &a[1], &v);
+    if (!status && im_given(&a[2]))
+        status = clamp_at(r, PSG_GT, &v, &a[2], &v);
+    *out = v;
+    return status;
+}
+
+static int op_clamp_min(struct im_run *r, const struct im_value *a, struct im_value *out)
+{
+    return clamp_at(r, PSG_LT, &a[0], &a[1], out);
+}
+
+static int op_clamp_max(struct im_run *r, const struct im_value *a, struct im_value *out)
+{
+    return clamp_at(r, PSG_GT, &a[0], &a[1], out);
 }
 
 static int op_masked_fill(struct im_run *r, const struct im_value *a, struct im_value *out)
@@ -818,7 +834,7 @@ const struct im_op im_ops_elementwise[] = {
     { "clamp", "self min max", op_clamp },
     { "clamp_", "self min max", op_clamp },
     { "clip", "self min max", op_clamp },
-    { "clamp_min", "self min", op_maximum },
+    { "clamp_min", "self min", op_clamp_min },
     { "clamp_max", "self max", op_clamp_max },
     { "where", "condition self other", op_where },
     { "masked_fill", "self mask value", op_masked_fill },

@@ -326,9 +326,10 @@ static int layer(struct im_run *r, struct im_node *node, struct im_tensor *const
         return fold(r, node, in, out);
     int status = 0;
     for (int k = 0; status == 0 && k < n_in; k++) {
-        node->in[k] = in[k];
         if (!(ids && k == 0))
             status = im_solid_tensor(r, in[k], &node->in[k]);
+        else if (!(node->in[k] = im_tensor_copy(r, in[k]))) /* it may change in place */
+            return im_no_memory(r);
     }
     if (status == 0)
         status = record(r, node);
@@ -365,7 +366,8 @@ int im_formula(struct im_run *r, struct im_tensor *const *in, int n_in,
         return im_no_memory(r);
     n->n_in = n_in;
     for (int k = 0; k < n_in; k++)
-        n->in[k] = in[k];
+        if (!(n->in[k] = im_tensor_copy(r, in[k]))) /* the tensor may change in place */
+            return im_no_memory(r);
     if (all_numbers(in, n_in) && !r->keep)
         return fold(r, n, in, out);
     int status = record(r, n);

@@ -376,10 +376,11 @@ static int op_stack(struct im_run *r, const struct im_value *a, struct im_value 
     int n, axis, status = im_arg_tensors(r, &a[0], t, IM_IN_MAX, &n);
     if (!status && (n == 0 || t[0]->rank + 1 >= PSG_MAX_RANK))
         return im_fail(r, PSG_E_SHAPE, "joins nothing, or too many axes");
+    int rank = status ? 0 : t[0]->rank;
     if (!status)
-        status = im_arg_axis(r, &a[1], 0, t[0]->rank + 1, &axis);
+        status = im_arg_axis(r, &a[1], 0, rank + 1, &axis);
     for (int i = 0; i < n && status == 0; i++) {
-        if (t[i]->rank != t[0]->rank)
+        if (t[i]->rank != rank)
             return im_fail(r, PSG_E_SHAPE, "tensors of different ranks");
         struct im_tensor *wide = im_tensor_copy(r, t[i]);
         if (!wide)

@@ -110,6 +110,22 @@ static int op_amin(struct im_run *r, const struct im_value *a, struct im_value *
     return reduce_op(r, a, "amin", out);
 }
 
+/* x^(1/p) for x >= 0, whose gradient at 0 is 0, as PyTorch has it for norms and deviations */
+static int take_root(struct im_run *r, struct im_tensor *x, double p, struct im_value *out)
+{
+    struct im_value v = im_tensor_value(x), zero = im_real(0), one = im_real(1), mask;
+    struct im_value compare[] = { v, zero }, power[] = { zero, im_real(1 / p) };
+    int status = im_find_op("torch.gt")->fn(r, compare, &mask);
+    struct im_value safe[] = { mask, v, one }, masked[] = { mask, zero, zero };
+    if (!status)
+        status = im_find_op("torch.where")->fn(r, safe, &power[0]);
+    if (!status && p == 2)
+        status = im_find_op("torch.sqrt")->fn(r, power, &masked[1]);
+    else if (!status)
+        status = im_find_op("torch.pow")->fn(r, power, &masked[1]);
+    return status ? status : im_find_op("torch.where")->fn(r, masked, out);
+}
+
 /* variance over axes; correction 1 divides by n - 1 */
 static int variance(struct im_run *r, struct im_tensor *x, unsigned axes, double correction,
                     bool keepdim, struct im_tensor **meanp, struct im_tensor **out)
@@ -159,11 +175,8 @@ static int spread(struct im_run *r, const struct im_value *a, bool root, bool me
     if (status)
         return status;
     struct im_value v = im_tensor_value(y);
-    if (root) {
-        const struct im_op *sqrt_op = im_find_op("torch.sqrt");
-        if ((status = sqrt_op->fn(r, &v, &v)))
-            return status;
-    }
+    if (root && (status = take_root(r, y, 2, &v)))
+        return status;
     if (!mean) {
         *out = v;
         return 0;
@@ -313,10 +326,36 @@ static int op_logsumexp(struct im_run *r, const struct im_value *a, struct im_va
     return im_set(r, z, out);
 }
 
+/* sum(|x|^p)^(1/p); for p = inf the largest |x| */
+static int norm(struct im_run *r, const struct im_value *x, double p, unsigned axes,
+                bool keepdim, struct im_value *out)
+{
+    const struct im_op *power = im_find_op("torch.pow");
+    struct im_value v = *x, both[] = { im_none(), im_real(p) };
+    struct im_tensor *y = NULL;
+    int status = 0;
+    if (p != 2)
+        status = im_find_op("torch.abs")->fn(r, &v, &v);
+    both[0] = v;
+    if (!status && p == 2)
+        status = im_find_op("torch.square")->fn(r, &v, &v);
+    else if (!status && p != 1 && !isinf(p))
+        status = power->fn(r, both, &v);
+    if (!status)
+        status = im_arg_tensor(r, &v, &y);
+    if (!status)
+        status = im_reduce(r, y, isinf(p) ? "amax" : "sum", axes, keepdim, &y);
+    if (status)
+        return status;
+    if (p == 1 || isinf(p))
+        return im_set(r, y, out);
+    return take_root(r, y, p, out);
+}
+
 /* norm(x, p, dim, keepdim), linalg_vector_norm(x, ord, dim, keepdim) */
 static int op_norm(struct im_run *r, const struct im_value *a, struct im_value *out)
 {
-    struct im_tensor *x = NULL, *y = NULL;
+    struct im_tensor *x = NULL;
     unsigned axes;
     double p;
     bool keepdim;
@@ -329,19 +368,17 @@ static int op_norm(struct im_run *r, const struct im_value *a, struct im_value *
         status = im_arg_bool(r, &a[3], false, &keepdim);
     if (status)
         return status;
-    if (p != 1 && p != 2)
+    if (!(p > 0))
         return im_fail(r, PSG_E_UNSUPPORTED, "a norm of order %g", p);
     struct im_value v = im_tensor_value(x);
-    status = im_find_op(p == 1 ? "torch.abs" : "torch.square")->fn(r, &v, &v);
-    if (!status)
-        status = im_reduce(r, v.tensor, "sum", axes, keepdim, &y);
-    if (status)
-        return status;
-    v = im_tensor_value(y);
-    if (p == 2)
-        status = im_find_op("torch.sqrt")->fn(r, &v, &v);
-    *out = v;
-    return status;
+    return norm(r, &v, p, axes, keepdim, out);
+}
+
+/* frobenius_norm(x, dim, keepdim) */
+static int op_frobenius_norm(struct im_run *r, const struct im_value *a, struct im_value *out)
+{
+    const struct im_value given[] = { a[0], im_real(2), a[1], a[2] };
+    return op_norm(r, given, out);
 }
 
 /* x times the lower triangle of ones */
@@ -441,6 +478,7 @@ const struct im_op im_ops_reduce[] = {
     { "logsumexp", "self dim keepdim", op_logsumexp },
     { "norm", "self p dim keepdim", op_norm },
     { "linalg_vector_norm", "self ord dim keepdim", op_norm },
+    { "frobenius_norm", "self dim keepdim", op_frobenius_norm },
     { "cumsum", "self dim", op_cumsum },
     { "softmax", "self dim dtype", op_softmax },
     { "_softmax", "self dim half", op_softmax },

@@ -111,6 +111,7 @@ int im_mixes(struct im_run *r, const char *why);
 int im_replaces(struct im_run *r, const char *why, const char *remedy);
 
 /* ---- arguments of operators ---- */
+enum { IM_ARGS = 32 }; /* at most; what is not given is unset */
 typedef int (*im_op_fn)(struct im_run *r, const struct im_value *a, struct im_value *out);
 struct im_op {
     const char *name; /* without "torch." */
@@ -122,7 +123,7 @@ const struct im_op *im_find_op(const char *name);
 /* Each file of operators has a table that ends with a NULL name. */
 extern const struct im_op im_ops_scalar[], im_ops_view[], im_ops_join[],
     im_ops_elementwise[], im_ops_reduce[], im_ops_product[], im_ops_layer[], im_ops_norm[],
-    im_ops_recurrent[], im_ops_attention[];
+    im_ops_recurrent[], im_ops_attention[], im_ops_composite[];
 
 static inline bool im_given(const struct im_value *v)
 {

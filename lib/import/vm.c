@@ -4,7 +4,7 @@
 
 #include "import/run.h"
 
-enum { FRAMES_MAX = 256, STEPS_MAX = 1000000, ARGS = 32, GUESSES_MAX = 10000 };
+enum { FRAMES_MAX = 256, STEPS_MAX = 1000000, GUESSES_MAX = 10000 };
 
 static struct im_frame *top(const struct im_run *r)
 {
@@ -41,6 +41,7 @@ const struct im_op *im_find_op(const char *name)
     static const struct im_op *const tables[] = {
         im_ops_elementwise, im_ops_scalar, im_ops_view, im_ops_join,      im_ops_reduce,
         im_ops_product,     im_ops_layer,  im_ops_norm, im_ops_recurrent, im_ops_attention,
+        im_ops_composite,
     };
     char buf[80];
     if (strncmp(name, "torch.", 6) == 0)
@@ -102,7 +103,7 @@ static int bind(struct im_run *r, const struct im_op *op, const struct im_value 
     if (n - n_kw > n_slots)
         return im_fail(r, PSG_E_UNSUPPORTED, "%d arguments; at most %d are known", n - n_kw,
                        n_slots);
-    for (int i = 0; i < ARGS; i++)
+    for (int i = 0; i < IM_ARGS; i++)
         slot[i] = (struct im_value){ .kind = IM_UNSET };
     for (int i = 0; i < n - n_kw; i++)
         slot[i] = given[i];
@@ -140,7 +141,20 @@ static bool in_place(const char *name)
 {
     size_t n = strlen(name);
     return n > 1 && name[n - 1] == '_' && name[n - 2] != '_' &&
-           strcmp(name, "requires_grad_") != 0;
+           !strstr(name, "requires_grad_");
+}
+
+/* f, and f_ where only f is in a table. *changes: the first operand takes the result. */
+static const struct im_op *find_called(const char *name, bool *changes)
+{
+    const struct im_op *op = im_find_op(name);
+    char plain[80];
+    size_t n = strlen(name);
+    *changes = in_place(name);
+    if (op || !*changes || n > sizeof plain)
+        return op;
+    snprintf(plain, sizeof plain, "%.*s", (int)(n - 1), name);
+    return im_find_op(plain);
 }
 
 /* x.f_(): every name of x sees the result, other views of its numbers are out of date. */
@@ -221,8 +235,9 @@ static int pass_over(struct im_run *r, int status, const struct im_value *args, 
 static int call_op(struct im_run *r, const char *name, const struct im_value *args, int n,
                    const struct im_list *kw, struct im_value *out)
 {
-    const struct im_op *op = im_find_op(name);
-    struct im_value slot[ARGS];
+    bool changes = false;
+    const struct im_op *op = find_called(name, &changes);
+    struct im_value slot[IM_ARGS];
     r->op_name = name;
     *out = im_none();
     int status = op ? 0
@@ -231,7 +246,7 @@ static int call_op(struct im_run *r, const char *name, const struct im_value *ar
         status = bind(r, op, args, n, kw, slot);
     if (!status)
         status = op->fn(r, slot, out);
-    if (!status && in_place(op->name))
+    if (!status && changes)
         status = change(r, &slot[0], out);
     if (status)
         status = pass_over(r, status, args, n, op != NULL, out);
@@ -398,9 +413,9 @@ static int call(struct im_run *r, const struct code_ins *ins)
     const struct im_value *base = r->stack.item + r->stack.n;
     if (base->kind != IM_NAME)
         return im_fail(r, PSG_E_UNSUPPORTED, "calls %s", im_kind_name(base->kind));
-    struct im_value args[ARGS];
-    if (ins->a > ARGS)
-        return im_fail(r, PSG_E_UNSUPPORTED, "more than %d arguments", ARGS);
+    struct im_value args[IM_ARGS];
+    if (ins->a > IM_ARGS)
+        return im_fail(r, PSG_E_UNSUPPORTED, "more than %d arguments", IM_ARGS);
     for (int i = 0; i < ins->a; i++)
         args[i] = base[1 + i];
     return call_name(r, base->text->s, args, ins->a, kw);
@@ -411,10 +426,10 @@ static int method(struct im_run *r, const struct code_ins *ins)
     const struct im_list *kw = kwargs_of(top(r), ins);
     const struct im_text *name = top(r)->fn->consts.item[ins->c].text;
     r->stack.n -= (size_t)ins->a + 1;
-    struct im_value self = r->stack.item[r->stack.n], args[ARGS];
+    struct im_value self = r->stack.item[r->stack.n], args[IM_ARGS];
     const struct code_class *cls;
-    if (ins->a > ARGS)
-        return im_fail(r, PSG_E_UNSUPPORTED, "more than %d arguments", ARGS);
+    if (ins->a > IM_ARGS)
+        return im_fail(r, PSG_E_UNSUPPORTED, "more than %d arguments", IM_ARGS);
     for (int i = 0; i < ins->a; i++)
         args[i] = r->stack.item[r->stack.n + 1 + (size_t)i];
     if (self.kind != IM_OBJECT)

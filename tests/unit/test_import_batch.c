@@ -1,4 +1,5 @@
 /* TorchScript code that keeps samples apart, and code that does not. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -196,6 +197,90 @@ START_TEST(accepts)
 }
 END_TEST
 
+/* Two ways to say the same. */
+static const struct {
+    const char *body, *same;
+} equal[] = {
+    { "    y = torch.mul(x, 2)\n    z = torch.add_(x, 1)\n    return torch.mul(y, z)\n",
+      "    return torch.mul(torch.mul(x, 2), torch.add(x, 1))\n" },
+    { "    y = torch.pow(x, 3)\n    z = torch.exp_(x)\n    return torch.add(y, x)\n",
+      "    return torch.add(torch.pow(x, 3), torch.exp(x))\n" },
+    { "    return torch.constant_pad_nd(x, [1, 0, 0, 2], 0.5)\n",
+      "    y = torch.cat([torch.full([(torch.size(x))[0], 6, 1], 0.5), x], 2)\n"
+      "    return torch.cat([y, torch.full([(torch.size(x))[0], 2, 9], 0.5)], 1)\n" },
+    { "    return torch.flip(torch.flip(x, [2]), [1])\n",
+      "    return torch.flip(x, [1, 2])\n" },
+    { "    return torch.mean(torch.stack([x, torch.tanh(x)], 0), [0])\n",
+      "    return torch.mul(torch.add(x, torch.tanh(x)), 0.5)\n" },
+    { "    return torch.sum(torch.stack([x, torch.tanh(x)], -1), [-1])\n",
+      "    return torch.add(x, torch.tanh(x))\n" },
+    { "    return torch.addcmul(x, x, torch.sin(x), value=0.5)\n",
+      "    return torch.add(x, torch.mul(x, torch.sin(x)), alpha=0.5)\n" },
+    { "    return torch.addcdiv(x, x, torch.exp(x), value=2)\n",
+      "    return torch.add(x, torch.div(x, torch.exp(x)), alpha=2)\n" },
+    { "    return torch.lerp(x, torch.exp(x), 0.25)\n",
+      "    return torch.add(torch.mul(x, 0.75), torch.mul(torch.exp(x), 0.25))\n" },
+    { "    return torch.frobenius_norm(x, [2], True)\n",
+      "    return torch.norm(x, 2., [2], True)\n" },
+    { "    return torch.norm(x, 3., [2], False)\n",
+      "    return torch.pow(torch.sum(torch.pow(torch.abs(x), 3), [2]), 0.3333333333333333)\n" },
+    { "    return torch.linalg_vector_norm(x, inf, [1], False)\n",
+      "    return torch.amax(torch.abs(x), [1])\n" },
+    { "    return torch.logaddexp(x, torch.sin(x))\n",
+      "    return torch.logsumexp(torch.stack([x, torch.sin(x)], 3), [3])\n" },
+    { "    return torch.hypot(x, torch.cos(x))\n",
+      "    return torch.norm(torch.stack([x, torch.cos(x)], 3), 2., [3], False)\n" },
+    { "    return torch.mul(torch.tan(x), torch.cos(x))\n", "    return torch.sin(x)\n" },
+    { "    return torch.add(torch.sinh(x), torch.cosh(x))\n", "    return torch.exp(x)\n" },
+    { "    return torch.cosine_similarity(x, torch.add(x, 1), 2)\n",
+      "    y = torch.add(x, 1)\n    d = torch.sum(torch.mul(x, y), [2])\n"
+      "    n = torch.mul(torch.norm(x, 2., [2]), torch.norm(y, 2., [2]))\n"
+      "    return torch.div(d, n)\n" },
+    { "    return torch.clamp(x, -0.5, 0.5)\n",
+      "    return torch.minimum(torch.maximum(x, torch.full([1], -0.5)), torch.full([1], 0.5))\n" },
+};
+
+/* Output for one sample of 48 numbers from -2.4 to 2.3; how many they are. */
+static int64_t compute(const char *body, psg_real *out, int64_t room)
+{
+    struct psg_import *imp = NULL;
+    struct psg_plan *plan = NULL;
+    psg_real params[32];
+    double x[48];
+    ck_assert_msg(import_axis(body, 0, 0, &imp) == 0, "%s: %s %s", body, err.place, err.text);
+    struct psg_program *p = psg_import_program(imp);
+    psg_value v = psg_import_output(imp), loss;
+    ck_assert_int_eq(psg_program_add(p, "sum", "loss", &v, 1, NULL, NULL, 0, &loss, NULL, &err), 0);
+    ck_assert_int_eq(psg_program_set_loss(p, loss, &err), 0);
+    ck_assert_msg(psg_program_check(p, &err) == 0, "%s: %s", body, err.text);
+    int64_t n = psg_shape_size(&psg_program_output_type(p)->shape);
+    ck_assert_int_le(n, room);
+    for (int i = 0; i < 48; i++)
+        x[i] = 0.1 * (i * 29 % 48) - 2.4;
+    struct psg_column column = { .type = PSG_COL_F64, .data = x, .stride = sizeof x };
+    struct psg_records record = { .n = 1, .column = &column };
+    struct psg_plan_options o = { .mode = PSG_MODE_HOOKS };
+    ck_assert_int_eq(psg_import_params(imp, params, &err), 0);
+    ck_assert_msg(psg_plan_new(p, &o, &plan, &err) == 0, "%s: %s", body, err.text);
+    ck_assert_int_eq(psg_evaluate(plan, params, &record, NULL, out, &err), 0);
+    psg_plan_free(plan);
+    psg_import_free(imp);
+    return n;
+}
+
+START_TEST(computes)
+{
+    enum { ROOM = 128 };
+    psg_real got[ROOM], want[ROOM];
+    int64_t n = compute(equal[_i].body, got, ROOM);
+    ck_assert_int_eq(compute(equal[_i].same, want, ROOM), n);
+    for (int64_t k = 0; k < n; k++)
+        ck_assert_msg(fabs((double)(got[k] - want[k])) <= 2e-5 * (1 + fabs((double)want[k])),
+                      "%s: [%lld] is %g, not %g", equal[_i].body, (long long)k,
+                      (double)got[k], (double)want[k]);
+}
+END_TEST
+
 /* A traced view with the example's batch size as a number. */
 START_TEST(example_batch)
 {
@@ -283,6 +368,7 @@ int main(void)
     tcase_add_loop_test(t, accepts, 0, sizeof apart / sizeof apart[0]);
     tcase_add_test(t, tells_everything);
     tcase_add_test(t, replaces_norms);
+    tcase_add_loop_test(t, computes, 0, sizeof equal / sizeof equal[0]);
     tcase_add_test(t, example_batch);
     tcase_add_test(t, finds_axis);
     tcase_add_test(t, parameters);
