@@ -1,7 +1,8 @@
 /* The table that must be all green: rows of layers and situations, a column for each mode. Every
  * cell is a test of that name: per-sample gradients of all nets of the row in that mode equal
  * those of `ref` one sample at a time, and the clipped sum is the weighted sum of them. Run with
- * --print for the table. */
+ * --print for the table. The row of TorchScript files takes those of tests/golden/models, whose
+ * gradients oracle_import holds to PyTorch's. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,13 +12,14 @@
 #include "models.h"
 #include "psg/dp.h"
 #include "psg/plan.h"
+#include "scripted.h"
 
 enum { N = 7, LAYERS_MAX = 8, SAMPLE_MAX = 160 };
 
 struct net {
     const char *row, *title; /* title: opens a row */
     const char *input;
-    const char *layers[LAYERS_MAX];
+    const char *layers[LAYERS_MAX]; /* or one TorchScript file */
 };
 
 #define ROW(name, text)    { .row = #name, .title = text },
@@ -29,6 +31,7 @@ enum { N_NETS = sizeof nets / sizeof nets[0] };
 
 struct fixture {
     struct psg_program *p;
+    struct scripted scripted;
     psg_real *params;
     void *x;
     int64_t y[N];
@@ -65,13 +68,29 @@ static int calls_made(void)
     return calls.grad + calls.norm + calls.sum;
 }
 
-static bool fixture_open(struct fixture *f, const struct net *net, struct psg_error *err)
+static bool is_file(const struct net *net)
+{
+    return net->layers[0] && strstr(net->layers[0], ".pt");
+}
+
+static int build(struct fixture *f, const struct net *net, struct psg_error *err)
 {
     const struct model m = { .name = "cell", .n_classes = 3, .input = net->input,
                              .layers = net->layers };
+    if (!is_file(net))
+        return model_build_with(&m, registry, &f->p, err);
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", SCRIPTED_MODELS, net->layers[0]);
+    return scripted_open(&f->scripted, path, net->input, err);
+}
+
+static bool fixture_open(struct fixture *f, const struct net *net, struct psg_error *err)
+{
     memset(f, 0, sizeof *f);
-    if (model_build_with(&m, registry, &f->p, err))
+    if (build(f, net, err))
         return false;
+    if (is_file(net))
+        f->p = psg_import_program(f->scripted.import);
     const struct psg_input_info *in = psg_program_input_info(f->p, 0);
     int64_t size = psg_shape_size(&in->type.shape);
     double u[N * SAMPLE_MAX];
@@ -95,13 +114,18 @@ static bool fixture_open(struct fixture *f, const struct net *net, struct psg_er
         .data = f->x, .stride = (size_t)size * 8
     };
     f->column[1] = (struct psg_column){ .type = PSG_COL_I64, .data = f->y, .stride = 8 };
+    if (is_file(net))
+        return psg_import_params(f->scripted.import, f->params, err) == 0;
     psg_program_init_params(f->p, &f->key, f->params);
     return true;
 }
 
 static void fixture_close(struct fixture *f)
 {
-    psg_program_free(f->p);
+    if (f->scripted.import)
+        scripted_close(&f->scripted); /* the program lives in it */
+    else
+        psg_program_free(f->p);
     free(f->params);
     free(f->x);
 }
