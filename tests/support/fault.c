@@ -114,12 +114,25 @@ static void redo_some(sqlite3_file *real, const struct pending *w)
     }
 }
 
-static void power_cut(void)
+static void drop(struct fault_file *f)
+{
+    while (f->first) {
+        struct pending *w = f->first;
+        f->first = w->next;
+        free(w->before);
+        free(w->after);
+        free(w);
+    }
+    f->last = &f->first;
+}
+
+static void lose_writes(void)
 {
     for (int i = 0; i < FAULT_FILES; i++)
         if (fault.files[i]) {
             undo(fault.files[i]->real, fault.files[i]->first);
             redo_some(fault.files[i]->real, fault.files[i]->first);
+            drop(fault.files[i]);
         }
     for (int fd = 0; fd < FAULT_FDS; fd++)
         if (fault.unsynced[fd]) {
@@ -127,7 +140,6 @@ static void power_cut(void)
             if (size > kept && ftruncate(fd, kept + (off_t)(draw() % (uint64_t)(size - kept))) < 0)
                 _exit(1);
         }
-    _exit(FAULT_EXIT);
 }
 
 /* true: this operation fails */
@@ -136,10 +148,14 @@ static bool env_tick(bool is_write)
     pthread_mutex_lock(&fault.lock);
     fault.count++;
     bool now = fault.mode == FAULT_ONCE ? fault.count == fault.n : fault.count >= fault.n;
-    if (now && fault.mode == FAULT_CUT)
-        power_cut();
+    if (now && fault.mode == FAULT_CUT) {
+        lose_writes();
+        _exit(FAULT_EXIT);
+    }
+    if (fault.mode == FAULT_CRASH && fault.count == fault.n)
+        lose_writes();
     bool fails = now && (fault.mode == FAULT_ONCE || fault.mode == FAULT_FROM ||
-                         (fault.mode == FAULT_FULL && is_write));
+                         fault.mode == FAULT_CRASH || (fault.mode == FAULT_FULL && is_write));
     pthread_mutex_unlock(&fault.lock);
     return fails;
 }
@@ -160,14 +176,7 @@ static bool tick(bool is_write)
 static void forget(struct fault_file *f)
 {
     pthread_mutex_lock(&fault.lock);
-    while (f->first) {
-        struct pending *w = f->first;
-        f->first = w->next;
-        free(w->before);
-        free(w->after);
-        free(w);
-    }
-    f->last = &f->first;
+    drop(f);
     pthread_mutex_unlock(&fault.lock);
 }
 
@@ -215,7 +224,7 @@ static int file_read(sqlite3_file *file, void *out, int n, sqlite3_int64 at)
 static int file_write(sqlite3_file *file, const void *data, int n, sqlite3_int64 at)
 {
     struct fault_file *f = (struct fault_file *)file;
-    if (fault.mode == FAULT_CUT)
+    if (fault.mode == FAULT_CUT || fault.mode == FAULT_CRASH)
         remember(f, data, n, at);
     if (tick(true))
         return fault.mode == FAULT_FULL ? SQLITE_FULL : SQLITE_IOERR_WRITE;

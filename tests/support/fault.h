@@ -20,7 +20,8 @@ enum fault_mode {
     FAULT_ONCE, /* the n-th operation fails */
     FAULT_FROM, /* the n-th and all later ones fail */
     FAULT_FULL, /* from the n-th on, writes fail for lack of space; everything else works */
-    FAULT_CUT   /* the power goes off at the n-th operation */
+    FAULT_CUT,  /* the power goes off at the n-th operation */
+    FAULT_CRASH /* the same, but the process goes on with files that fail, to close and reopen */
 };
 
 /* The environment. Its calendar stands still until fault_clock() moves it; its monotonic clock
