@@ -1,8 +1,10 @@
 #include "fault.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sqlite3.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,6 +25,7 @@ struct fault_file {
     sqlite3_file base;
     struct pending *first, **last; /* since the last sync */
     sqlite3_file *real;            /* lies behind this struct */
+    const char *name;              /* SQLite's, until it is closed */
 };
 
 static struct {
@@ -140,6 +143,57 @@ static void lose_writes(void)
             if (size > kept && ftruncate(fd, kept + (off_t)(draw() % (uint64_t)(size - kept))) < 0)
                 _exit(1);
         }
+}
+
+static bool is_named(const struct fault_file *f, const char *end)
+{
+    size_t n = f && f->name ? strlen(f->name) : 0, m = strlen(end);
+    return n >= m && strcmp(f->name + n - m, end) == 0;
+}
+
+/* newest first, as undo() does it */
+static void take_back(int fd, const struct pending *first)
+{
+    size_t n = 0;
+    for (const struct pending *i = first; i; i = i->next)
+        n++;
+    while (n-- > 0) {
+        const struct pending *w = first;
+        for (size_t k = 0; k < n; k++)
+            w = w->next;
+        if (pwrite(fd, w->before, (size_t)w->n, (off_t)w->at) != w->n ||
+            ftruncate(fd, (off_t)w->old_size) < 0)
+            abort();
+    }
+}
+
+static void copy_file(const char *from, const char *to)
+{
+    char room[65536];
+    int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), in = -1;
+    for (int i = 0; i < FAULT_FILES && in < 0; i++)
+        if (is_named(fault.files[i], from))
+            in = open(fault.files[i]->name, O_RDONLY | O_CLOEXEC);
+    for (ssize_t n; in >= 0 && (n = read(in, room, sizeof room)) > 0;)
+        if (write(out, room, (size_t)n) != n)
+            abort();
+    for (int i = 0; i < FAULT_FILES; i++)
+        if (is_named(fault.files[i], from))
+            take_back(out, fault.files[i]->first);
+    if (in >= 0)
+        close(in);
+    close(out);
+}
+
+void fault_copy_durable(const char *from, const char *to)
+{
+    char log[2][256];
+    snprintf(log[0], sizeof log[0], "%s-wal", from);
+    snprintf(log[1], sizeof log[1], "%s-wal", to);
+    pthread_mutex_lock(&fault.lock);
+    copy_file(from, to);
+    copy_file(log[0], log[1]);
+    pthread_mutex_unlock(&fault.lock);
 }
 
 /* true: this operation fails */
@@ -332,6 +386,7 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int 
     if (rc != SQLITE_OK)
         return rc;
     f->base.pMethods = &methods;
+    f->name = name;
     pthread_mutex_lock(&fault.lock);
     int i = 0;
     while (i < FAULT_FILES && fault.files[i])

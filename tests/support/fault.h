@@ -40,4 +40,8 @@ void fault_database_only(bool yes);
 
 void fault_clock(int64_t add_ms);
 
+/* Copies the database whose path ends in `from`, and its log, to `to` and `to`-wal, as they would lie
+ * there if the power went off now and kept nothing that is not synced. Only with FAULT_CUT armed. */
+void fault_copy_durable(const char *from, const char *to);
+
 #endif
