@@ -7,7 +7,8 @@
  *   P4  a job has one account: what comes back is what was never leased, once
  *
  * and after a crash the state is that before or that after the batch, never the one before once
- * the commit was told. DPSGD_HISTORIES: how many (2000). */
+ * the commit was told. DPSGD_HISTORIES: how many (2000). DPSGD_HISTORY: the
+ * first one's number (1). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -310,6 +311,9 @@ static const char *recover(bool told)
     if (!open_store())
         return "the store did not open after a crash";
     n_crashes++;
+    /* Time goes on. With a clock that stands still a batch can begin with the very pages of one that
+     * was lost, and a commit record that survived from that one then ends this one too soon. */
+    fault_clock(1);
     if (check_accounts(&batch, STORE_READER) == NULL &&
         check_totals(&batch, STORE_READER) == NULL)
         commit_told();
@@ -415,12 +419,13 @@ static void verify(void)
 
 START_TEST(histories_keep_what_is_promised_at_every_prefix)
 {
-    const char *text = getenv("DPSGD_HISTORIES");
-    long n = text ? atol(text) : 2000;
-    for (long i = 1; i <= n; i++) {
+    const char *many = getenv("DPSGD_HISTORIES"), *from = getenv("DPSGD_HISTORY");
+    long first = from ? atol(from) : 1, n = many ? atol(many) : 2000;
+    serial = (int)first - 1; /* names are as long as they were */
+    for (long i = first; i < first + n; i++) {
         const char *wrong = history((uint64_t)i);
         ck_assert_msg(!wrong, "history %ld: %s", i, wrong);
-        if (i % PER_FILE == 0 || i == n) {
+        if (i % PER_FILE == 0 || i == first + n - 1) {
             verify();
             open_file();
         }
