@@ -67,6 +67,7 @@ static void jobs_settings(const struct daemon *d, struct jobs_config *settings)
                                       .max_queued_per_owner = config->jobs_per_owner,
                                       .step_events_per_s = 5,
                                       .registry = d->registry,
+                                      .uploads = d->uploads,
                                       .checkpoint_every_s =
                                           (double)config->checkpoint_every * 1e-3 };
 }

@@ -350,8 +350,10 @@ static void decode_model(struct proto_decoder *d, const json_t *object, void *me
     }
     json_object_foreach((json_t *)(uintptr_t)object, name,
                         value) if (strcmp(name, "layers") != 0 &&
-                                   strcmp(name, "define") != 0 && !d->lenient)
+                                   strcmp(name, "define") != 0 && !start_has_member(name) &&
+                                   !d->lenient)
         proto_fail_member(d, name, ITEM_UNKNOWN_MEMBER, "unknown member");
+    start_decode(d, object, &model->start);
     path_push_name(&d->path, "define");
     defines_decode(d, json_object_get(object, "define"), model);
     path_pop(&d->path);
@@ -472,6 +474,7 @@ static void encode_model(struct proto_writer *w, const void *member)
     const struct model *model = member;
     size_t ends[MODEL_LAYER_DEPTH_MAX], depth = 0;
     writer_open(w, '{');
+    start_encode(w, &model->start);
     defines_encode(w, model);
     writer_key(w, "layers");
     writer_open(w, '[');

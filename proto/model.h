@@ -17,4 +17,9 @@ void model_attr_encode(struct proto_writer *w, const struct attr *attr);
 void defines_decode(struct proto_decoder *d, const json_t *object, struct model *model);
 void defines_encode(struct proto_writer *w, const struct model *model);
 
+/* start.c: the members of struct model_start, which stand beside the layers. */
+bool start_has_member(const char *name);
+void start_decode(struct proto_decoder *d, const json_t *object, struct model_start *start);
+void start_encode(struct proto_writer *w, const struct model_start *start);
+
 #endif

@@ -17,6 +17,25 @@ void cli_put(const char *text)
         putchar((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text);
 }
 
+/* Up to max + 1 bytes, and room for one more; memory grows with what is there. */
+static char *read_all(FILE *file, size_t max, size_t *np)
+{
+    size_t room = max < 65536 ? max + 2 : 65536, n = 0;
+    char *text = malloc(room);
+    while (text) {
+        n += fread(text + n, 1, room - 1 - n, file);
+        if (n < room - 1 || n > max)
+            break;
+        room = room > max / 2 ? max + 2 : 2 * room;
+        char *grown = realloc(text, room);
+        if (!grown)
+            free(text);
+        text = grown;
+    }
+    *np = n;
+    return text;
+}
+
 char *cli_read_file(const char *path, size_t max, size_t *lenp)
 {
     FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
@@ -24,8 +43,8 @@ char *cli_read_file(const char *path, size_t max, size_t *lenp)
         fprintf(stderr, "dpsgctl: %s: %s\n", path, strerror(errno));
         return NULL;
     }
-    char *text = malloc(max + 2);
-    size_t n = text ? fread(text, 1, max + 1, file) : 0;
+    size_t n = 0;
+    char *text = read_all(file, max, &n);
     bool failed = !text || ferror(file);
     if (file != stdin)
         fclose(file);

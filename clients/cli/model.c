@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "data/data.h"
 #include "job/model.h"
+#include "job/weights.h"
 
 struct model_report *model_report_new(const char *file)
 {
@@ -252,6 +253,23 @@ static void add_problem(struct model_report *report, const struct problem *p)
                          NULL);
 }
 
+/* A file of start weights against the program, by the job's own rules. */
+static int check_weights(struct model_report *report, const char *file,
+                         const struct job_spec *spec)
+{
+    static const struct weights_spec strict = { .strict = true };
+    const struct weights_spec *weights = spec->model.start.weights;
+    struct problem p;
+    size_t size;
+    _cleanup_free_ char *bytes = cli_read_file(file, MODEL_FILE_MAX, &size);
+    if (!bytes)
+        return EXIT_FAILED;
+    problem_init(&p);
+    if (weights_compare(weights ? weights : &strict, report->program, bytes, size, NULL, &p))
+        add_problem(report, &p);
+    return 0;
+}
+
 static int check_spec(struct model_report *report, const struct model_options *o,
                       const struct job_spec *spec)
 {
@@ -261,6 +279,8 @@ static int check_spec(struct model_report *report, const struct model_options *o
     problem_init(&p);
     if (r == 0 && model_build(spec, &s.data, &report->program, &p))
         add_problem(report, &p);
+    if (r == 0 && o->weights && report->program)
+        r = check_weights(report, o->weights, spec);
     if (r == 0 && !o->mode)
         report->mode = (enum psg_mode)psg_mode_find(grad_sample_mode_name(spec->grad_sample_mode));
     if (r == 0 && o->batch < 0 && strcmp(report->kind, "job") == 0)
@@ -396,6 +416,8 @@ int command_model_check(struct cli *cli, int argc, char **argv)
           "inputs and classes as in this file (see dataset add)" },
         { "classes", "N", ARGS_INT, &o.classes, "number of classes of the labels" },
         { "loss", "NAME", ARGS_TEXT, &o.loss, "loss of a model without a job (cross_entropy)" },
+        { "weights", "FILE", ARGS_TEXT, &o.weights,
+          "safetensors file the job would start from (JSON models)" },
         { "mode", "MODE", ARGS_TEXT, &o.mode, "hooks, functorch, ew, ghost or auto" },
         { "batch", "N", ARGS_INT, &o.batch, "expected batch size, for the cost of a step" },
         { "example-batch", "N", ARGS_INT, &o.example_batch,

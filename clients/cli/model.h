@@ -13,6 +13,7 @@ enum { MODEL_INPUTS_MAX = 16, MODEL_FILE_MAX = 1 << 30 };
 /* What the file does not say itself, from the command line. */
 struct model_options {
     const char *mode, *loss, *dataset; /* names; dataset: a file as for dataset add */
+    const char *weights;               /* safetensors file of the start weights */
     struct args_list inputs;           /* "[NAME=]AxBxC[:int64][@AXIS]" */
     int64_t classes, batch, example_batch, threads;
 };

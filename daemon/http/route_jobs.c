@@ -39,7 +39,7 @@ enum MHD_Result route_job_submit(struct request *req)
     if (job_spec_decode(&spec, req->body != NULL ? req->body : "", req->n_body, &p) != 0)
         return reply_problem(req, &p, NULL);
     if (dry) {
-        int r = jobs_dry_run(req->services->jobs, spec, &answer, &p);
+        int r = jobs_dry_run(req->services->jobs, spec, req->who.owner, &answer, &p);
         return reply_result(req, r, &answer, &p);
     }
     struct jobs_submit submit = { .owner = req->who.owner, .key = key, .spec = spec };

@@ -74,8 +74,8 @@ static int open_job_dir(struct jobs *jobs, const char *id)
 
 static int count_artifacts(int dir)
 {
-    static const char *const names[] = { "model.safetensors", "metrics.csv", "privacy.json",
-                                         "job.json" };
+    static const char *const names[] = { "model.safetensors", "adapter_model.safetensors",
+                                         "metrics.csv", "privacy.json", "job.json" };
     int n = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         n += faccessat(dir, names[i], F_OK, 0) == 0;
@@ -245,6 +245,8 @@ static int fill_run_spec(struct active *a, struct problem *p)
         .dataset_id = a->dataset.id,
         .dataset_sha256 = a->dataset.sha256,
         .data_root = datasets_root(jobs->datasets),
+        .weights = a->spec->model.start.weights,
+        .upload_dir = jobs->config.uploads ? uploads_dir(jobs->config.uploads) : -1,
         .program = plan->program,
         .options = plan->options,
         .steps = plan->steps,

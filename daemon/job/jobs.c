@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "job/internal.h"
+#include "job/weights.h"
 #include "ledger/ledger.h"
 
 static const int64_t a_day_ms = 86400000;
@@ -226,8 +227,8 @@ static int check_owner(struct jobs *jobs, const char *owner, struct problem *p)
                         (unsigned long long)n);
 }
 
-static int make_plan(struct jobs *jobs, const struct job_spec *spec, enum store_side side,
-                     struct dataset_record *dataset, struct plan **planp, struct problem *p)
+static int make_plan(struct jobs *jobs, const struct job_spec *spec, const char *owner,
+                     enum store_side side, struct dataset_record *dataset, struct plan **planp, struct problem *p)
 {
     int r = datasets_find(jobs->datasets, side, spec->dataset, dataset, p);
     if (r == ERROR_REFUSED && p->code == PROBLEM_NOT_FOUND) {
@@ -241,8 +242,13 @@ static int make_plan(struct jobs *jobs, const struct job_spec *spec, enum store_
                                   .registry = jobs->config.registry };
     double delta = dataset->spec->budget ? dataset->spec->budget->delta : NAN;
     r = plan_make(spec, dataset->spec, delta, &limits, planp, p);
-    if (r)
+    if (r == 0)
+        r = weights_check(spec->model.start.weights, (*planp)->program, jobs->config.uploads,
+                          jobs->env, owner, p);
+    if (r) {
+        *planp = plan_free(*planp);
         dataset_record_clear(dataset);
+    }
     return r;
 }
 
@@ -323,7 +329,7 @@ int jobs_submit(struct jobs *jobs, struct jobs_submit *submit, struct answer *an
         return error_refuse(p, PROBLEM_DRAINING, NULL);
     r = check_owner(jobs, submit->owner, p);
     if (r == 0)
-        r = make_plan(jobs, submit->spec, STORE_WRITER, &dataset, &plan, p);
+        r = make_plan(jobs, submit->spec, submit->owner, STORE_WRITER, &dataset, &plan, p);
     if (r)
         return r;
     if (make_id(jobs, submit->id) < 0)
@@ -334,13 +340,14 @@ int jobs_submit(struct jobs *jobs, struct jobs_submit *submit, struct answer *an
     return r;
 }
 
-int jobs_dry_run(struct jobs *jobs, const struct job_spec *spec, struct answer *answer,
+int jobs_dry_run(struct jobs *jobs, const struct job_spec *spec, const char *owner,
+                 struct answer *answer,
                  struct problem *p)
 {
     _cleanup_(dataset_record_clear) struct dataset_record dataset = { 0 };
     _cleanup_(plan_freep) struct plan *plan = NULL;
     *answer = (struct answer){ 0 };
-    int r = make_plan(jobs, spec, STORE_READER, &dataset, &plan, p);
+    int r = make_plan(jobs, spec, owner, STORE_READER, &dataset, &plan, p);
     return r ? r : jobs_answer_plan(jobs, spec, &dataset, plan, answer, p);
 }
 

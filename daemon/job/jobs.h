@@ -25,6 +25,7 @@
 #include "proto/job.h"
 #include "store/store.h"
 #include "stream/stream.h"
+#include "upload/upload.h"
 
 struct jobs;
 
@@ -39,6 +40,7 @@ struct jobs_config {
     double step_events_per_s;      /* 0: every step */
     double checkpoint_every_s;     /* for jobs that do not say; 0: after every step */
     const struct psg_registry *registry; /* of plugins, or NULL */
+    const struct uploads *uploads;       /* files that jobs may name, or NULL */
     int64_t idempotency_ms;        /* how long a key is remembered; 0: 24 hours */
 };
 
@@ -80,7 +82,8 @@ int jobs_delete(struct jobs *jobs, const char *id, const char *viewer, struct pr
 
 /* plan_view: what submit would do and cost; nothing is reserved. A budget that does not
  * suffice is part of the answer, not a refusal. */
-int jobs_dry_run(struct jobs *jobs, const struct job_spec *spec, struct answer *answer,
+int jobs_dry_run(struct jobs *jobs, const struct job_spec *spec, const char *owner,
+                 struct answer *answer,
                  struct problem *p);
 /* job_view */
 int jobs_get(struct jobs *jobs, const char *id, const char *viewer, struct answer *answer,

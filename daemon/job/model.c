@@ -9,6 +9,7 @@
 #include "data/data.h"
 #include "job/define.h"
 #include "psg/check.h"
+#include "psg/weights.h"
 
 enum { PATH_MAX_SIZE = 160, USES_MAX = MODEL_ATTRS_MAX, OUTS_MAX = 8 };
 
@@ -33,7 +34,8 @@ struct builder {
     int depth;
     struct psg_findings *findings;
     char (*path)[PATH_MAX_SIZE]; /* [n_layers] */
-    bool refused; /* something was found; the program is only looked at further */
+    bool *adapted; /* [lora's target_modules] matches a linear layer */
+    bool refused;  /* something was found; the program is only looked at further */
     struct problem *p;
 };
 
@@ -271,6 +273,30 @@ static int freeze(const struct builder *b, size_t i, const char *path, int first
     return 0;
 }
 
+/* Whether layer i becomes a lora_linear; notes which patterns name it. */
+static bool is_adapted(struct builder *b, size_t i)
+{
+    const struct lora_spec *lora = b->spec->model.start.lora;
+    bool any = false;
+    if (!lora || strcmp(b->spec->model.layers[i].op, "linear") != 0)
+        return false;
+    for (size_t k = 0; k < lora->n_target_modules; k++)
+        if (psg_name_matches(lora->target_modules[k], b->path[i]))
+            any = b->adapted[k] = true;
+    return any;
+}
+
+static int put_lora(const struct builder *b, struct psg_attrs *attrs)
+{
+    const struct lora_spec *lora = b->spec->model.start.lora;
+    const char *init = lora->init == LORA_INIT_GAUSSIAN ? "gaussian" : "kaiming";
+    if (psg_attrs_int(attrs, "r", lora->r) || psg_attrs_real(attrs, "lora_alpha", lora->lora_alpha) ||
+        psg_attrs_real(attrs, "lora_dropout", lora->lora_dropout) ||
+        psg_attrs_string(attrs, "init", init))
+        return error_nomem(b->p);
+    return 0;
+}
+
 static int add_leaf(struct builder *b, size_t i, psg_value cur, psg_value *outp)
 {
     const struct layer *layer = &b->spec->model.layers[i];
@@ -285,6 +311,10 @@ static int add_leaf(struct builder *b, size_t i, psg_value cur, psg_value *outp)
     int r = find_inputs(b, i, cur, in, &n_in);
     if (r == 0)
         r = make_attrs(layer->attrs, layer->n_attrs, &attrs, b->p);
+    if (r == 0 && is_adapted(b, i)) {
+        op = psg_op_find("lora_linear");
+        r = put_lora(b, attrs);
+    }
     if (r)
         return r;
     for (size_t k = 0; k < layer->n_params && k < USES_MAX; k++)
@@ -577,6 +607,57 @@ static void param_pointer(const struct builder *b, const char *name, char *point
     snprintf(pointer, size, "/model");
 }
 
+/* ---- what is trained ---- */
+
+static bool matches_any(const char *const *pattern, size_t n, const char *name, bool *used)
+{
+    bool any = false;
+    for (size_t k = 0; k < n; k++)
+        if (psg_name_matches(pattern[k], name))
+            any = used[k] = true;
+    return any;
+}
+
+static void tell_unmatched(struct builder *b, const char *member, const char *const *pattern,
+                           size_t n, const bool *used, const char *what)
+{
+    for (size_t k = 0; k < n; k++) {
+        char pointer[64];
+        if (used[k])
+            continue;
+        snprintf(pointer, sizeof pointer, "/model/%s/%zu", member, k);
+        problem_invalid(b->p, pointer, ITEM_UNKNOWN_NAME, "%.100s matches no %s", pattern[k], what);
+        b->refused = true;
+    }
+}
+
+/* With adapters, or a list of what is trained, everything else is frozen. */
+static int choose_trainable(struct builder *b)
+{
+    const struct model_start *s = &b->spec->model.start;
+    _cleanup_free_ bool *kept = calloc(s->n_trainable + 1, sizeof *kept);
+    _cleanup_free_ bool *frozen = calloc(s->n_freeze + 1, sizeof *frozen);
+    if (!kept || !frozen)
+        return error_nomem(b->p);
+    for (int i = 0; i < psg_program_n_params(b->program); i++) {
+        const char *name = psg_program_param(b->program, i)->name;
+        bool keep = matches_any(s->trainable, s->n_trainable, name, kept) ||
+                    (s->lora && psg_program_is_adapter(b->program, i)) ||
+                    (!s->lora && !s->n_trainable);
+        struct psg_error err;
+        if (matches_any(s->freeze, s->n_freeze, name, frozen))
+            keep = false;
+        if (!keep && psg_program_freeze(b->program, name, &err) < 0)
+            return error_from_psg(b->p, "/model", &err);
+    }
+    if (s->lora)
+        tell_unmatched(b, "lora/target_modules", s->lora->target_modules,
+                       s->lora->n_target_modules, b->adapted, "linear layer");
+    tell_unmatched(b, "trainable", s->trainable, s->n_trainable, kept, "parameter");
+    tell_unmatched(b, "freeze", s->freeze, s->n_freeze, frozen, "parameter");
+    return 0;
+}
+
 static int check_program(struct builder *b)
 {
     struct psg_error err;
@@ -612,6 +693,8 @@ static int build(struct builder *b)
     r = add_layers(b, &output);
     if (r == 0)
         r = add_loss(b, output);
+    if (r == 0)
+        r = choose_trainable(b);
     return r ? r : check_program(b);
 }
 
@@ -625,7 +708,9 @@ int model_build(const struct job_spec *spec, const struct model_data *data,
     _cleanup_free_ psg_value *column = calloc(data->n_columns + 1, sizeof *column);
     _cleanup_free_ bool *unknown = calloc(n + 1, sizeof *unknown);
     _cleanup_free_ char(*path)[PATH_MAX_SIZE] = calloc(n + 1, sizeof *path);
-    if (!program || !findings || !out || !column || !unknown || !path)
+    const struct lora_spec *lora = spec->model.start.lora;
+    _cleanup_free_ bool *adapted = calloc(lora ? lora->n_target_modules : 1, sizeof *adapted);
+    if (!program || !findings || !out || !column || !unknown || !path || !adapted)
         return error_nomem(p);
     for (size_t i = 0; i < n * OUTS_MAX; i++)
         out[i / OUTS_MAX][i % OUTS_MAX] = PSG_NONE;
@@ -633,7 +718,7 @@ int model_build(const struct job_spec *spec, const struct model_data *data,
         column[i] = PSG_NONE;
     struct builder b = { .spec = spec, .program = program, .data = data, .target = PSG_NONE,
                          .column = column, .out = out, .unknown = unknown, .path = path,
-                         .findings = findings, .p = p };
+                         .adapted = adapted, .findings = findings, .p = p };
     int r = build(&b);
     if (r == 0)
         *programp = steal(&program);

@@ -13,7 +13,10 @@ struct artifact_info {
 
 /* Each writes one file; 0 or a negative errno. */
 int artifact_model(const struct run_spec *spec, struct psg_trainer *trainer,
-                   struct artifact_info *info); /* PyTorch's names and layouts */
+                   struct artifact_info *info); /* PyTorch's names and layouts; adapters merged */
+/* LoRA adapters apart, under PEFT's names: 1; 0: the model has none, nothing is written */
+int artifact_adapters(const struct run_spec *spec, struct psg_trainer *trainer,
+                      struct artifact_info *info);
 int artifact_metrics(const struct run_spec *spec, const struct metrics *metrics,
                      struct artifact_info *info);
 /* statement.c: what was released and what it costs by every accountant, with what that rests on.

@@ -10,6 +10,8 @@
 #include "run/artifact.h"
 #include "run/checkpoint.h"
 #include "run/run.h"
+#include "run/weights.h"
+#include "upload/upload.h"
 
 enum { LEASE_MAX = 4096, EVAL_CHUNK = 512, LATER_MS = 2000, COLUMNS_MAX = 34 };
 #define LEASE_NS 1000000000.0 /* a lease covers about a second of work: at most one sync a second */
@@ -177,6 +179,41 @@ static bool open_accountant(struct attempt *a)
     return r < 0 ? fail_psg(a, r) : expect_all(a);
 }
 
+static psg_real *trainer_params(const struct attempt *a)
+{
+    struct psg_state_tensor t;
+    for (int i = 0; psg_trainer_tensor(a->trainer, i, &t); i++)
+        if (strcmp(t.name, "params") == 0)
+            return t.data;
+    return NULL;
+}
+
+/* The start weights in place of random ones. An attempt that goes on from a checkpoint has them in
+ * there; reading them again changes nothing. */
+static bool load_weights(struct attempt *a)
+{
+    const struct weights_spec *weights = a->spec->weights;
+    _cleanup_free_ char *bytes = NULL;
+    size_t size = 0;
+    struct psg_error err;
+    if (!weights)
+        return true;
+    int r = upload_read(a->spec->env, a->spec->upload_dir, weights->digest, SIZE_MAX / 2, &bytes,
+                        &size);
+    if (r == -ENOENT || r == -EBADMSG)
+        return fail(a, JOB_REASON_WEIGHTS_MISSING, false);
+    if (r < 0)
+        return fail_errno(a, r);
+    _cleanup_(psg_findings_freep) struct psg_findings *f = psg_findings_new();
+    if (!f)
+        return fail(a, JOB_REASON_OOM, true);
+    r = run_weights_load(weights, a->spec->program, bytes, size, trainer_params(a), f, &err);
+    if (r == PSG_E_NOMEM)
+        return fail(a, JOB_REASON_OOM, true);
+    return r == 0 && psg_findings_count(f) == 0 ? true
+                                                : fail(a, JOB_REASON_WEIGHTS_MISSING, false);
+}
+
 static bool resume(struct attempt *a)
 {
     bool found = false;
@@ -197,7 +234,8 @@ static bool open_all(struct attempt *a)
     if (!a->metrics)
         return fail(a, JOB_REASON_OOM, true);
     metrics_init(a->metrics);
-    if (!open_data(a) || !open_accountant(a) || !open_trainer(a) || !resume(a))
+    if (!open_data(a) || !open_accountant(a) || !open_trainer(a) || !load_weights(a) ||
+        !resume(a))
         return false;
     if (!a->spec->is_private)
         warn(a, WARNING_NON_PRIVATE);
@@ -530,6 +568,9 @@ static bool write_artifacts(struct attempt *a)
         return false;
     int r = artifact_model(a->spec, a->trainer, &info);
     if (!tell_artifact(a, r, &info))
+        return false;
+    r = artifact_adapters(a->spec, a->trainer, &info);
+    if (r != 0 && !tell_artifact(a, r < 0 ? r : 0, &info))
         return false;
     r = artifact_metrics(a->spec, a->metrics, &info);
     if (!tell_artifact(a, r, &info))

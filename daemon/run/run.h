@@ -9,6 +9,7 @@
 #include "base/env.h"
 #include "proto/dataset.h"
 #include "proto/event.h"
+#include "proto/model.h"
 #include "psg/accountant.h"
 #include "psg/train.h"
 
@@ -22,6 +23,9 @@ struct run_spec {
     const struct dataset_spec *dataset;
     const char *dataset_id, *dataset_sha256;
     int data_root; /* -1: none */
+
+    const struct weights_spec *weights; /* NULL: the program's own start */
+    int upload_dir;                     /* where they are */
 
     const struct psg_program *program;
     struct psg_train_options options;

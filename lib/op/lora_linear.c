@@ -21,6 +21,7 @@ static const struct psg_attr_spec attrs[] = {
     { "r", PSG_ATTR_INT, "8; rank of the adapter" },
     { "lora_alpha", PSG_ATTR_REAL, "8; the adapter is scaled by lora_alpha / r" },
     { "lora_dropout", PSG_ATTR_REAL, "0; of the adapter's input, while training" },
+    { "init", PSG_ATTR_STRING, "kaiming, or gaussian: lora_A from N(0, 1 / r^2)" },
     { "bias", PSG_ATTR_BOOL, "true" },
     { NULL, 0, NULL },
 };
@@ -44,9 +45,12 @@ static int lora_linear_infer(struct psg_infer *c)
     g->dropout = psg_infer_real(c, "lora_dropout", 0, 0, 1);
     g->bias = psg_infer_bool(c, "bias", true);
     struct psg_init init = op_init_fan_in(g->i);
+    struct psg_init init_a = init;
+    if (psg_infer_choice(c, "init", "kaiming", "kaiming|gaussian") == 1)
+        init_a = (struct psg_init){ .kind = PSG_INIT_NORMAL, .value = 1.0 / (double)g->r };
     op_param(c, "weight", PSG_SHAPE(g->o, g->i), init);
     g->p_bias = g->bias ? op_param(c, "bias", PSG_SHAPE(g->o), init) : -1;
-    g->p_a = op_param(c, "lora_A", PSG_SHAPE(g->r, g->i), init);
+    g->p_a = op_param(c, "lora_A", PSG_SHAPE(g->r, g->i), init_a);
     g->p_b = op_param(c, "lora_B", PSG_SHAPE(g->o, g->r), op_init_constant(0));
     shape.dim[shape.rank - 1] = g->o;
     op_out(c, shape);

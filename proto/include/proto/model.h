@@ -100,7 +100,45 @@ struct define {
     const char *const *out;
 };
 
+/* ---- how it starts, and what of it is trained ---- */
+
+/* a name that begins with `from` begins with `to` instead; the first that fits */
+struct weights_rename {
+    const char *from, *to;
+};
+
+/* start weights: a safetensors file that was uploaded */
+struct weights_spec {
+    const char *digest; /* "sha256:..." */
+    bool strict;        /* true: the file's names are the model's, none more, none less */
+    size_t n_rename;
+    const struct weights_rename *rename;
+};
+
+enum lora_init { LORA_INIT_KAIMING = 1, LORA_INIT_GAUSSIAN };
+
+/* Adapters on linear layers; names are PEFT's. Nothing else is trained but what `trainable` names. */
+struct lora_spec {
+    size_t n_target_modules;
+    const char *const *target_modules; /* patterns of layers' paths; * and ? */
+    int64_t r;                         /* 8 */
+    double lora_alpha;                 /* 8 */
+    double lora_dropout;               /* 0 */
+    enum lora_init init;               /* kaiming */
+};
+
+/* patterns of parameters' names; * and ? */
+struct model_start {
+    struct weights_spec *weights; /* NULL: PyTorch's defaults */
+    struct lora_spec *lora;       /* NULL: none */
+    size_t n_trainable;           /* none: all that is not frozen otherwise */
+    const char *const *trainable;
+    size_t n_freeze;
+    const char *const *freeze;
+};
+
 struct model {
+    struct model_start start;
     size_t n_defines;
     const struct define *defines;
     size_t n_layers; /* at least 1, at most MODEL_LAYERS_MAX, nested ones included */

@@ -85,6 +85,8 @@ static struct dataset_spec *dataset_of(const char *text)
     return spec;
 }
 
+static const char *start = ""; /* members of the model beside define and layers */
+
 static int make(const struct dataset_spec *dataset, const char *define, const char *layers,
                 const char *loss, struct plan **planp)
 {
@@ -92,11 +94,11 @@ static int make(const struct dataset_spec *dataset, const char *define, const ch
     struct job_spec *spec = NULL;
     struct plan_limits limits = { .n_threads = 1 };
     snprintf(text, sizeof text,
-             "{\"dataset\": \"reviews\", \"model\": {\"define\": {%s}, \"layers\": [%s]},"
+             "{\"dataset\": \"reviews\", \"model\": {%s \"define\": {%s}, \"layers\": [%s]},"
              " \"loss\": %s, \"optimizer\": {\"type\": \"sgd\", \"lr\": 0.1},"
              " \"privacy\": {\"noise_multiplier\": 2, \"max_grad_norm\": 1, \"delta\": 1e-5},"
              " \"train\": {\"batch_size\": 3, \"epochs\": 1}}",
-             define, layers, loss);
+             start, define, layers, loss);
     int r = job_spec_decode(&spec, text, strlen(text), &p);
     ck_assert_msg(r == 0, "%s: %s %s", text, p.errors[0].pointer, p.errors[0].message);
     problem_init(&p);
@@ -362,6 +364,74 @@ START_TEST(bad_columns_are_refused)
 }
 END_TEST
 
+static bool trained(const struct psg_program *program, const char *name)
+{
+    int i = psg_program_find_param(program, name);
+    ck_assert_msg(i >= 0, "no parameter %s", name);
+    return psg_program_param(program, i)->trainable;
+}
+
+/* Adapters alone have gradients, the same in every mode and those of central differences. */
+START_TEST(lora_trains_adapters_in_every_mode)
+{
+    static const char layers[] = EMBED
+        ", {\"op\": \"linear\", \"name\": \"mix.q\", \"out_features\": 4}, {\"op\": \"tanh\"},"
+        "{\"op\": \"linear\", \"name\": \"mix.v\", \"out_features\": 3},"
+        "{\"op\": \"flatten\"}, {\"op\": \"linear\", \"name\": \"head\", \"out_features\": 2}";
+    struct run run;
+    start = "\"lora\": {\"target_modules\": [\"mix.*\"], \"r\": 2, \"lora_alpha\": 6,"
+            " \"init\": \"gaussian\"}, \"trainable\": [\"head.*\"], \"freeze\": [\"*.bias\"],";
+    run_open(&run, REVIEWS("x.npy", "0"), "", layers, "\"cross_entropy\"");
+    const struct psg_program *program = run.plan->program;
+    ck_assert_int_eq(run.size, 2 * (4 + 4) + 2 * (4 + 3) + 15 * 2);
+    ck_assert(trained(program, "mix.q.lora_A") && trained(program, "mix.v.lora_B"));
+    ck_assert(trained(program, "head.weight") && !trained(program, "head.bias"));
+    ck_assert(!trained(program, "mix.q.weight") && !trained(program, "words.weight"));
+    const struct psg_param_info *b =
+        psg_program_param(program, psg_program_find_param(program, "mix.q.lora_B"));
+    for (int64_t k = 0; k < b->size; k++) {
+        ck_assert(run.params[b->offset + k] == 0);
+        run.params[b->offset + k] = (psg_real)(0.1 * (double)(k % 5) - 0.2);
+    }
+    rows_of(&run, PSG_MODE_HOOKS, run.rows);
+    check_modes(&run);
+    for (int64_t k = 0; k < run.size; k++) {
+        const psg_real step = (psg_real)0.005, at = run.params[k];
+        psg_real above[N], *rows = calloc((size_t)(N * run.size), sizeof *rows);
+        run.params[k] = at + step;
+        rows_of(&run, PSG_MODE_GHOST, rows);
+        memcpy(above, run.loss, sizeof above);
+        run.params[k] = at - step;
+        rows_of(&run, PSG_MODE_GHOST, rows);
+        run.params[k] = at;
+        for (int i = 0; i < N; i++)
+            ck_assert_double_eq_tol(((double)above[i] - (double)run.loss[i]) / (2 * (double)step),
+                                    (double)run.rows[i * run.size + k], 2e-3);
+        free(rows);
+    }
+    run_close(&run);
+    start = "";
+}
+END_TEST
+
+START_TEST(patterns_must_match)
+{
+    struct dataset_spec *spec = dataset_of(REVIEWS("x.npy", "0"));
+    struct plan *plan;
+    start = "\"lora\": {\"target_modules\": [\"fc\", \"words\"]}, \"trainable\": [\"hed.*\"],"
+            " \"freeze\": [\"fc.weight\", \"nothing\"],";
+    ck_assert_int_eq(make(spec, "", EMBED ", {\"op\": \"flatten\"},"
+                          "{\"op\": \"linear\", \"name\": \"fc\", \"out_features\": 2}",
+                          "\"cross_entropy\"", &plan), ERROR_REFUSED);
+    start = "";
+    ck_assert_uint_eq(p.n_errors, 3);
+    ck_assert_str_eq(p.errors[0].pointer, "/model/lora/target_modules/1");
+    ck_assert_str_eq(p.errors[1].pointer, "/model/trainable/0");
+    ck_assert_str_eq(p.errors[2].pointer, "/model/freeze/1");
+    dataset_spec_free(spec);
+}
+END_TEST
+
 /* Building goes on after a mistake: what follows is checked too. */
 START_TEST(every_mistake_is_told)
 {
@@ -489,6 +559,8 @@ int main(void)
     tcase_add_loop_test(tc, bad_columns_are_refused, 0, 3);
     tcase_add_loop_test(tc, mistakes_name_formula_column_and_layer, 0, 13);
     tcase_add_test(tc, every_mistake_is_told);
+    tcase_add_test(tc, lora_trains_adapters_in_every_mode);
+    tcase_add_test(tc, patterns_must_match);
     tcase_add_test(tc, unused_parameters_are_told_together);
     suite_add_tcase(suite, tc);
     return suite_run(suite);
