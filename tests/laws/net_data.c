@@ -11,6 +11,7 @@
 
 #define ROW(name, text) { .title = text },
 #define NET(in, ...)    { .input = in, .layers = { __VA_ARGS__ } },
+#define SCRIPTED(in, file) /* layers alone here */
 static const struct net_text nets[] = {
 #include "table.inc"
 };

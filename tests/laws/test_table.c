@@ -24,6 +24,7 @@ struct net {
 
 #define ROW(name, text)    { .row = #name, .title = text },
 #define NET(in, ...)       { .input = in, .layers = { __VA_ARGS__ } },
+#define SCRIPTED(in, file) { .input = in, .layers = { file } },
 static const struct net nets[] = {
 #include "table.inc"
 };
