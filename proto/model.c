@@ -5,6 +5,7 @@
 
 #include "model.h"
 #include "proto/text.h"
+#include "proto/upload.h"
 
 #define ATTR_STRING_MAX 256
 #define LAYER_NAME_MAX  256
@@ -339,24 +340,96 @@ static void decode_layers(struct proto_decoder *d, const json_t *top, struct lay
     }
 }
 
+/* ---- models that are files ---- */
+
+static bool known_member(const char *name)
+{
+    static const char *const names[] = { "layers", "define", "torchscript", "inputs",
+                                         "example_batch" };
+    for (size_t i = 0; i < PROTO_COUNT(names); i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+static void decode_input_names(struct proto_decoder *d, const json_t *list, struct model *model)
+{
+    path_push_name(&d->path, "inputs");
+    size_t n = json_array_size(list);
+    const char **names = NULL;
+    if (!json_is_array(list))
+        proto_fail(d, ITEM_WRONG_TYPE, "must be a list of names");
+    else if (n < 1 || n > MODEL_FILE_INPUTS_MAX)
+        proto_fail(d, n ? ITEM_TOO_MANY : ITEM_TOO_FEW, "must have 1 to %d names",
+                   MODEL_FILE_INPUTS_MAX);
+    else
+        names = proto_alloc(d, n, sizeof *names);
+    for (size_t i = 0; names && i < n; i++) {
+        path_push_index(&d->path, i);
+        names[i] = take_short_string(d, json_array_get(list, i), LAYER_NAME_MAX);
+        for (size_t k = 0; names[i] && k < i; k++)
+            if (names[k] && strcmp(names[k], names[i]) == 0)
+                proto_fail(d, ITEM_DUPLICATE_NAME, "is there twice");
+        path_pop(&d->path);
+    }
+    model->inputs = names;
+    model->n_inputs = names ? n : 0;
+    path_pop(&d->path);
+}
+
+static void decode_file(struct proto_decoder *d, const json_t *object, struct model *model)
+{
+    const json_t *inputs = json_object_get(object, "inputs");
+    const json_t *batch = json_object_get(object, "example_batch");
+    model->torchscript = take_member_string(d, object, "torchscript", true);
+    if (model->torchscript && !upload_digest_valid(model->torchscript))
+        proto_fail_member(d, "torchscript", ITEM_INVALID_VALUE,
+                          "must be the digest of an upload: sha256: and 64 hex digits");
+    if (json_object_get(object, "layers"))
+        proto_fail_member(d, "layers", ITEM_EXCLUSIVE_MEMBERS,
+                          "a model is either layers or a file");
+    if (model->start.lora)
+        proto_fail_member(d, "lora", ITEM_NOT_APPLICABLE, "is for models of layers only");
+    if (inputs)
+        decode_input_names(d, inputs, model);
+    if (batch && !json_is_integer(batch))
+        proto_fail_member(d, "example_batch", ITEM_WRONG_TYPE, "must be an integer");
+    else if (batch && (json_integer_value(batch) < 1 || json_integer_value(batch) > 1 << 24))
+        proto_fail_member(d, "example_batch", ITEM_OUT_OF_RANGE, "must be 1 to %d", 1 << 24);
+    else if (batch)
+        model->example_batch = json_integer_value(batch);
+}
+
+static void refuse_file_members(struct proto_decoder *d, const json_t *object)
+{
+    static const char *const names[] = { "inputs", "example_batch" };
+    for (size_t i = 0; i < PROTO_COUNT(names) && !d->lenient; i++)
+        if (json_object_get(object, names[i]))
+            proto_fail_member(d, names[i], ITEM_NOT_APPLICABLE, "is for torchscript only");
+}
+
 static void decode_model(struct proto_decoder *d, const json_t *object, void *member)
 {
     struct model *model = member;
     const char *name;
     json_t *value;
     if (!json_is_object(object)) {
-        proto_fail(d, ITEM_WRONG_TYPE, "must be an object with the member layers");
+        proto_fail(d, ITEM_WRONG_TYPE, "must be an object with the member layers or torchscript");
         return;
     }
     json_object_foreach((json_t *)(uintptr_t)object, name,
-                        value) if (strcmp(name, "layers") != 0 &&
-                                   strcmp(name, "define") != 0 && !start_has_member(name) &&
-                                   !d->lenient)
+                        value) if (!known_member(name) && !start_has_member(name) && !d->lenient)
         proto_fail_member(d, name, ITEM_UNKNOWN_MEMBER, "unknown member");
     start_decode(d, object, &model->start);
     path_push_name(&d->path, "define");
     defines_decode(d, json_object_get(object, "define"), model);
     path_pop(&d->path);
+    model->example_batch = -1;
+    if (json_object_get(object, "torchscript")) {
+        decode_file(d, object, model);
+        return;
+    }
+    refuse_file_members(d, object);
     const json_t *list = json_object_get(object, "layers");
     if (!list) {
         proto_fail_member(d, "layers", ITEM_MISSING_MEMBER, "is missing");
@@ -469,6 +542,23 @@ static void encode_layer_members(struct proto_writer *w, const struct layer *lay
         model_attr_encode(w, &layer->attrs[i]);
 }
 
+static void encode_file(struct proto_writer *w, const struct model *model)
+{
+    writer_key(w, "torchscript");
+    writer_string(w, model->torchscript);
+    if (model->n_inputs) {
+        writer_key(w, "inputs");
+        writer_open(w, '[');
+        for (size_t i = 0; i < model->n_inputs; i++)
+            writer_string(w, model->inputs[i]);
+        writer_close(w, ']');
+    }
+    if (model->example_batch > 0) {
+        writer_key(w, "example_batch");
+        writer_int(w, model->example_batch);
+    }
+}
+
 static void encode_model(struct proto_writer *w, const void *member)
 {
     const struct model *model = member;
@@ -476,6 +566,11 @@ static void encode_model(struct proto_writer *w, const void *member)
     writer_open(w, '{');
     start_encode(w, &model->start);
     defines_encode(w, model);
+    if (model->torchscript) {
+        encode_file(w, model);
+        writer_close(w, '}');
+        return;
+    }
     writer_key(w, "layers");
     writer_open(w, '[');
     for (size_t i = 0; i < model->n_layers; i++) {
@@ -524,7 +619,8 @@ static void encode_loss(struct proto_writer *w, const void *member)
 
 static bool model_present(const void *member)
 {
-    return ((const struct model *)member)->n_layers > 0;
+    const struct model *model = member;
+    return model->n_layers > 0 || model->torchscript;
 }
 
 static bool loss_present(const void *member)

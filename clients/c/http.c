@@ -113,7 +113,10 @@ int http_prepare(dpc_client *client, const struct http_request *request,
     if (client->authorization)
         failed |= append_header(&headers, client->authorization);
     if (request->body) {
-        failed |= append_header(&headers, "Content-Type: application/json");
+        char type[80];
+        snprintf(type, sizeof type, "Content-Type: %s",
+                 request->type ? request->type : "application/json");
+        failed |= append_header(&headers, type);
         failed |= append_header(&headers, "Expect:");
         failed |= curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->body) != CURLE_OK;
         curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->len);

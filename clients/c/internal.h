@@ -30,6 +30,7 @@ struct http_request {
     const char *path; /* from "/", with query */
     const char *body; /* NULL: none */
     size_t len;
+    const char *type;       /* of the body; NULL: application/json */
     const char *headers[4]; /* whole lines, NULL: unused */
     bool again;             /* may be sent again when no answer came */
 };

@@ -275,9 +275,11 @@ static int check_spec(struct model_report *report, const struct model_options *o
 {
     struct seen s = { 0 };
     struct problem p;
+    psg_real *start = NULL;
     int r = see(&s, o, spec);
     problem_init(&p);
-    if (r == 0 && model_build(spec, &s.data, &report->program, &p))
+    s.data.uploads = -1; /* there is no daemon whose they could be */
+    if (r == 0 && model_build(spec, &s.data, &report->program, &start, &p))
         add_problem(report, &p);
     if (r == 0 && o->weights && report->program)
         r = check_weights(report, o->weights, spec);
@@ -285,6 +287,7 @@ static int check_spec(struct model_report *report, const struct model_options *o
         report->mode = (enum psg_mode)psg_mode_find(grad_sample_mode_name(spec->grad_sample_mode));
     if (r == 0 && o->batch < 0 && strcmp(report->kind, "job") == 0)
         report->batch = spec->train.batch_size;
+    free(start);
     seen_close(&s);
     return r;
 }

@@ -208,10 +208,11 @@ static int load_parts(struct active *a, struct problem *p)
     }
     int64_t share = jobs->n_active + jobs->n_waiting;
     share = share > jobs->config.max_running ? jobs->config.max_running : share;
-    struct plan_limits limits = {
-        .n_threads = share > 1 ? jobs->config.cores / (int)share : jobs->config.cores,
-        .registry = jobs->config.registry
-    };
+    struct plan_limits limits;
+    jobs_plan_limits(jobs, &limits);
+    limits.memory_bytes = 0; /* it was accepted */
+    if (share > 1)
+        limits.n_threads = jobs->config.cores / (int)share;
     limits.n_threads = limits.n_threads < 1 ? 1 : limits.n_threads;
     r = plan_make(a->spec, a->dataset.spec, a->row.delta, &limits, &a->plan, p);
     if (r)

@@ -76,6 +76,13 @@ int64_t queue_position(const struct jobs *jobs, const char *id);
 /* The line in that order; the caller frees the array, not the entries. NULL: out of memory. */
 const struct waiting **queue_sorted(const struct jobs *jobs);
 
+/* ---- prepare.c ---- */
+/* The plan of a new job: the prepared one, which is emptied, or made now. */
+int jobs_plan(struct jobs *jobs, const struct job_spec *spec, const char *viewer,
+              enum store_side side, struct jobs_prepared *prepared,
+              struct dataset_record *dataset, struct plan **planp, struct problem *p);
+void jobs_plan_limits(const struct jobs *jobs, struct plan_limits *limits);
+
 /* ---- active.c ---- */
 /* Starts what may start now. */
 void jobs_schedule(struct jobs *jobs);

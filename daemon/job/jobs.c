@@ -11,7 +11,6 @@
 
 #include "base/cleanup.h"
 #include "job/internal.h"
-#include "job/weights.h"
 #include "ledger/ledger.h"
 
 static const int64_t a_day_ms = 86400000;
@@ -227,31 +226,6 @@ static int check_owner(struct jobs *jobs, const char *owner, struct problem *p)
                         (unsigned long long)n);
 }
 
-static int make_plan(struct jobs *jobs, const struct job_spec *spec, const char *owner,
-                     enum store_side side, struct dataset_record *dataset, struct plan **planp, struct problem *p)
-{
-    int r = datasets_find(jobs->datasets, side, spec->dataset, dataset, p);
-    if (r == ERROR_REFUSED && p->code == PROBLEM_NOT_FOUND) {
-        problem_init(p);
-        problem_invalid(p, "/dataset", ITEM_UNKNOWN_NAME, "no dataset has this name");
-    }
-    if (r)
-        return r;
-    struct plan_limits limits = { .n_threads = jobs->config.cores,
-                                  .memory_bytes = jobs->config.memory_bytes,
-                                  .registry = jobs->config.registry };
-    double delta = dataset->spec->budget ? dataset->spec->budget->delta : NAN;
-    r = plan_make(spec, dataset->spec, delta, &limits, planp, p);
-    if (r == 0)
-        r = weights_check(spec->model.start.weights, (*planp)->program, jobs->config.uploads,
-                          jobs->env, owner, p);
-    if (r) {
-        *planp = plan_free(*planp);
-        dataset_record_clear(dataset);
-    }
-    return r;
-}
-
 static int insert_job(struct jobs *jobs, struct jobs_submit *submit, const struct plan *plan,
                       const struct dataset_record *dataset, struct job_row *row,
                       struct problem *p)
@@ -329,7 +303,8 @@ int jobs_submit(struct jobs *jobs, struct jobs_submit *submit, struct answer *an
         return error_refuse(p, PROBLEM_DRAINING, NULL);
     r = check_owner(jobs, submit->owner, p);
     if (r == 0)
-        r = make_plan(jobs, submit->spec, submit->owner, STORE_WRITER, &dataset, &plan, p);
+        r = jobs_plan(jobs, submit->spec, submit->viewer, STORE_WRITER, submit->prepared, &dataset,
+                      &plan, p);
     if (r)
         return r;
     if (make_id(jobs, submit->id) < 0)
@@ -340,14 +315,13 @@ int jobs_submit(struct jobs *jobs, struct jobs_submit *submit, struct answer *an
     return r;
 }
 
-int jobs_dry_run(struct jobs *jobs, const struct job_spec *spec, const char *owner,
-                 struct answer *answer,
-                 struct problem *p)
+int jobs_dry_run(struct jobs *jobs, const struct job_spec *spec, const char *viewer,
+                 struct jobs_prepared *prepared, struct answer *answer, struct problem *p)
 {
     _cleanup_(dataset_record_clear) struct dataset_record dataset = { 0 };
     _cleanup_(plan_freep) struct plan *plan = NULL;
     *answer = (struct answer){ 0 };
-    int r = make_plan(jobs, spec, owner, STORE_READER, &dataset, &plan, p);
+    int r = jobs_plan(jobs, spec, viewer, STORE_READER, prepared, &dataset, &plan, p);
     return r ? r : jobs_answer_plan(jobs, spec, &dataset, plan, answer, p);
 }
 

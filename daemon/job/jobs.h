@@ -33,6 +33,7 @@ struct jobs;
 enum { JOBS_ID_SIZE = 31 };
 
 struct jobs_config {
+    struct uploads *uploads; /* files that jobs may name; outlives jobs; NULL: none */
     int cores;       /* threads for training, shared by the running jobs; >= 1 */
     int max_running; /* jobs at once; 0: none is started */
     uint64_t max_queued_per_owner; /* not yet terminal; 0: no limit */
@@ -40,7 +41,6 @@ struct jobs_config {
     double step_events_per_s;      /* 0: every step */
     double checkpoint_every_s;     /* for jobs that do not say; 0: after every step */
     const struct psg_registry *registry; /* of plugins, or NULL */
-    const struct uploads *uploads;       /* files that jobs may name, or NULL */
     int64_t idempotency_ms;        /* how long a key is remembered; 0: 24 hours */
 };
 
@@ -66,9 +66,23 @@ struct jobs_submit {
     const char *key;
     uint8_t fingerprint[32];
     const struct job_spec *spec;
+    const char *viewer;             /* whose uploads it may name; NULL: all */
+    struct jobs_prepared *prepared; /* made of this spec, or NULL */
     char id[JOBS_ID_SIZE]; /* out: of the job, for Location */
     bool replayed;         /* out */
 };
+
+/* Planning a job that names files reads and examines them. That can be done beforehand on a thread:
+ *
+ *   jobs_prepare (loop) -> jobs_prepared_run (any thread) -> jobs_submit, jobs_dry_run (loop)
+ *
+ * spec must outlive *preparedp. What the plan refuses is told by jobs_submit. */
+struct jobs_prepared;
+bool jobs_names_files(const struct job_spec *spec);
+int jobs_prepare(struct jobs *jobs, const struct job_spec *spec, const char *viewer,
+                 struct jobs_prepared **preparedp, struct problem *p);
+void jobs_prepared_run(struct jobs_prepared *prepared);
+struct jobs_prepared *jobs_prepared_free(struct jobs_prepared *prepared); /* takes NULL */
 
 int jobs_submit(struct jobs *jobs, struct jobs_submit *submit, struct answer *answer,
                 struct problem *p);
@@ -81,10 +95,9 @@ int jobs_delete(struct jobs *jobs, const char *id, const char *viewer, struct pr
 /* ---- reads ---- */
 
 /* plan_view: what submit would do and cost; nothing is reserved. A budget that does not
- * suffice is part of the answer, not a refusal. */
-int jobs_dry_run(struct jobs *jobs, const struct job_spec *spec, const char *owner,
-                 struct answer *answer,
-                 struct problem *p);
+ * suffice is part of the answer, not a refusal. prepared: made of this spec, or NULL. */
+int jobs_dry_run(struct jobs *jobs, const struct job_spec *spec, const char *viewer,
+                 struct jobs_prepared *prepared, struct answer *answer, struct problem *p);
 /* job_view */
 int jobs_get(struct jobs *jobs, const char *id, const char *viewer, struct answer *answer,
              struct problem *p);

@@ -35,7 +35,8 @@ struct builder {
     struct psg_findings *findings;
     char (*path)[PATH_MAX_SIZE]; /* [n_layers] */
     bool *adapted; /* [lora's target_modules] matches a linear layer */
-    bool refused;  /* something was found; the program is only looked at further */
+    struct psg_import *imp; /* of a model that is a file, else NULL */
+    bool refused; /* something was found; the program is only looked at further */
     struct problem *p;
 };
 
@@ -604,7 +605,7 @@ static void param_pointer(const struct builder *b, const char *name, char *point
             return;
         }
     }
-    snprintf(pointer, size, "/model");
+    snprintf(pointer, size, model->torchscript ? "/model/torchscript" : "/model");
 }
 
 /* ---- what is trained ---- */
@@ -680,6 +681,44 @@ static int check_program(struct builder *b)
     return psg_program_check(b->program, &err) < 0 ? error_from_psg(b->p, "/model", &err) : 0;
 }
 
+/* The file's inputs are the program's first; a column that is among them is not added again. */
+static void take_inputs(struct builder *b)
+{
+    for (int i = 0; i < psg_program_n_inputs(b->program); i++) {
+        const char *name = psg_program_input_info(b->program, i)->name;
+        psg_value v = psg_program_input_value(b->program, i);
+        if (strcmp(name, "input") == 0)
+            b->input = v;
+        for (size_t k = 0; k < b->data->n_columns; k++)
+            if (strcmp(b->data->columns[k].name, name) == 0)
+                b->column[k] = v;
+    }
+}
+
+static int build_file(struct builder *b, psg_real **startp)
+{
+    struct psg_error err;
+    int r = define_open(&b->spec->model, b->program, b->own, b->p);
+    if (r)
+        return r;
+    take_inputs(b);
+    r = add_loss(b, psg_import_output(b->imp));
+    if (r == 0)
+        r = choose_trainable(b);
+    if (r == 0)
+        r = check_program(b);
+    if (r)
+        return r;
+    _cleanup_free_ psg_real *start =
+        calloc((size_t)psg_program_param_size(b->program) + 1, sizeof *start);
+    if (!start)
+        return error_nomem(b->p);
+    if (psg_import_params(b->imp, start, &err) < 0)
+        return error_from_psg(b->p, "/model/torchscript", &err);
+    *startp = steal(&start);
+    return 0;
+}
+
 static int build(struct builder *b)
 {
     struct psg_error err;
@@ -699,10 +738,12 @@ static int build(struct builder *b)
 }
 
 int model_build(const struct job_spec *spec, const struct model_data *data,
-                struct psg_program **programp, struct problem *p)
+                struct psg_program **programp, psg_real **startp, struct problem *p)
 {
     size_t n = spec->model.n_layers;
     _cleanup_(psg_program_freep) struct psg_program *program = psg_program_new();
+    _cleanup_free_ char *bytes = NULL; /* outlives imp: freed after it */
+    _cleanup_(psg_import_freep) struct psg_import *imp = NULL;
     _cleanup_(psg_findings_freep) struct psg_findings *findings = psg_findings_new();
     _cleanup_free_ psg_value(*out)[OUTS_MAX] = calloc(n + 1, sizeof *out);
     _cleanup_free_ psg_value *column = calloc(data->n_columns + 1, sizeof *column);
@@ -719,8 +760,21 @@ int model_build(const struct job_spec *spec, const struct model_data *data,
     struct builder b = { .spec = spec, .program = program, .data = data, .target = PSG_NONE,
                          .column = column, .out = out, .unknown = unknown, .path = path,
                          .adapted = adapted, .findings = findings, .p = p };
-    int r = build(&b);
+    *startp = NULL;
+    if (!spec->model.torchscript) {
+        int r = build(&b);
+        if (r == 0)
+            *programp = steal(&program);
+        return r;
+    }
+    int r = model_import(spec, data, &bytes, &imp, p);
+    if (r)
+        return r;
+    b.imp = imp;
+    b.program = psg_import_program(imp);
+    b.input = PSG_NONE;
+    r = build_file(&b, startp);
     if (r == 0)
-        *programp = steal(&program);
+        *programp = psg_import_take_program(imp);
     return r;
 }

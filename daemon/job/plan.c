@@ -18,6 +18,7 @@ struct plan *plan_free(struct plan *plan)
         return NULL;
     psg_plan_free(plan->compiled);
     psg_program_free(plan->program);
+    free(plan->start);
     free(plan->group);
     free(plan->group_norm);
     free(plan->lr_list);
@@ -383,7 +384,7 @@ int plan_make(const struct job_spec *spec, const struct dataset_spec *dataset, d
 {
     _cleanup_(plan_freep) struct plan *plan = calloc(1, sizeof *plan);
     struct model_data data = { data_input_type(dataset), dataset->classes, dataset->n_columns,
-                               dataset->columns, limits->registry };
+                               dataset->columns, limits->registry, limits->env, limits->uploads };
     if (!plan)
         return error_nomem(p);
     plan->is_private = spec->privacy != NULL;
@@ -397,7 +398,8 @@ int plan_make(const struct job_spec *spec, const struct dataset_spec *dataset, d
     if (r == 0)
         r = plan_sampling(spec, dataset, plan, p);
     if (r == 0)
-        r = model_build(spec, &data, &plan->program, p);
+        r = model_build(spec, &data, &plan->program, &plan->start, p);
+    plan->options.start = plan->start;
     if (r == 0) {
         plan_telemetry(spec, dataset, plan);
         r = plan_privacy(spec, dataset, delta, plan, p);

@@ -1,5 +1,6 @@
-/* What a job would be, take and cost: a pure function of the spec, the dataset's public
- * description and the limits. The dry run and the real run use the same plan. */
+/* What a job would be, take and cost: a pure function of the spec, the files that it names by their
+ * digests, the dataset's public description and the limits. The dry run and the real run use the
+ * same plan. */
 #ifndef DAEMON_JOB_PLAN_H
 #define DAEMON_JOB_PLAN_H
 
@@ -16,11 +17,14 @@ struct plan_limits {
     int n_threads;
     uint64_t memory_bytes; /* 0: none */
     const struct psg_registry *registry; /* of plugins, or NULL; outlives the plan */
+    const struct env *env; /* for files of `uploads`, a folder, or -1: no uploads */
+    int uploads;
 };
 
 struct plan {
     struct psg_program *program;
     struct psg_train_options options; /* point into the plan */
+    psg_real *start;                  /* what training begins with; NULL: drawn */
     struct psg_plan *compiled;        /* buffers and routes; for the dry run's table */
     int *group;                       /* owned, as the next four */
     double *group_norm;
@@ -41,7 +45,8 @@ struct plan {
     double loss_bound;
 };
 
-/* dataset: complete (datasets_find). 0 or ERROR_REFUSED. Free with plan_free(). */
+/* dataset: complete (datasets_find). 0 or ERROR_REFUSED. Free with plan_free(). Thread: any; reading
+ * and importing a file may take seconds. */
 int plan_make(const struct job_spec *spec, const struct dataset_spec *dataset, double delta,
               const struct plan_limits *limits, struct plan **planp, struct problem *p);
 struct plan *plan_free(struct plan *plan);

@@ -218,7 +218,12 @@ static int trainer_open(struct psg_trainer *t, const struct psg_column *column,
     if (!t->column || !t->params || !t->sum)
         return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
     memcpy(t->column, column, (size_t)n_inputs * sizeof *column);
-    psg_program_init_params(t->program, &t->key, t->params);
+    if (t->options.start)
+        memcpy(t->params, t->options.start,
+               (size_t)psg_program_param_size(t->program) * sizeof *t->params);
+    else
+        psg_program_init_params(t->program, &t->key, t->params);
+    t->options.start = NULL; /* borrowed for this call only */
     r = open_plan(t, err);
     if (r == 0)
         r = open_sampler(t, err);

@@ -7,7 +7,8 @@
 #include "base/cleanup.h"
 #include "import/archive.h"
 
-enum { AXES_TRIED = 4 };
+/* what took more steps than any model of reason does is not tried with other axes */
+enum { AXES_TRIED = 4, STEPS_AGAIN = 100000 };
 
 struct psg_import *psg_import_free(struct psg_import *imp)
 {
@@ -143,6 +144,7 @@ static int attempt(struct psg_import *imp, const struct psg_import_options *o,
         status = add_inputs(&r, o, axis, forward, args);
     if (!status)
         status = im_call_forward(&r, imp->module, args, o->n_inputs, &result);
+    imp->steps = r.steps;
     if (!status)
         status = finish(&r, &result);
     imp->guessed = r.n_guesses > 0;
@@ -234,7 +236,7 @@ int psg_import_torchscript(const void *bytes, size_t size, const char *place,
     int before = options->findings ? psg_findings_count(options->findings) : 0;
     int status = open_and_try(imp, bytes, size, name, options, axis, &first);
     int found = options->findings ? psg_findings_count(options->findings) - before : 0;
-    if (status || found)
+    if ((status || found) && imp->steps < STEPS_AGAIN)
         status = try_axes(imp, bytes, size, name, options, axis, status, found);
     if (status) {
         if (err)
@@ -249,6 +251,11 @@ int psg_import_torchscript(const void *bytes, size_t size, const char *place,
 struct psg_program *psg_import_program(const struct psg_import *imp)
 {
     return imp->program;
+}
+
+struct psg_program *psg_import_take_program(struct psg_import *imp)
+{
+    return steal(&imp->program);
 }
 
 psg_value psg_import_output(const struct psg_import *imp)

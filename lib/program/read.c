@@ -30,6 +30,11 @@ int psg_program_n_inputs(const struct psg_program *p)
     return p->n_inputs;
 }
 
+psg_value psg_program_input_value(const struct psg_program *p, int i)
+{
+    return i >= 0 && i < p->n_inputs ? p->inputs[i].value : PSG_NONE;
+}
+
 const struct psg_input_info *psg_program_input_info(const struct psg_program *p, int i)
 {
     return i >= 0 && i < p->n_inputs ? &p->inputs[i].info : NULL;

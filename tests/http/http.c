@@ -60,6 +60,12 @@ static struct curl_slist *make_headers(const struct fixture *f, const char *body
 struct reply http(const struct fixture *f, const char *method, const char *path,
                   const char *body, const char *const *headers)
 {
+    return http_bytes(f, method, path, body, body == NULL ? 0 : strlen(body), headers);
+}
+
+struct reply http_bytes(const struct fixture *f, const char *method, const char *path,
+                        const char *body, size_t n, const char *const *headers)
+{
     struct reply reply = { .body = calloc(1, 1) };
     char url[8192];
     CURL *curl = curl_easy_init();
@@ -78,7 +84,7 @@ struct reply http(const struct fixture *f, const char *method, const char *path,
     if (strcmp(method, "HEAD") == 0)
         curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
     if (body != NULL) {
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)strlen(body));
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)n);
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
     }
     curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);

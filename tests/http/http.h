@@ -22,6 +22,10 @@ struct reply http(const struct fixture *f, const char *method, const char *path,
                   const char *body, const char *const *headers);
 #define HEADERS(...) ((const char *const[]){ __VA_ARGS__, NULL })
 
+/* The same with a body of n bytes. */
+struct reply http_bytes(const struct fixture *f, const char *method, const char *path,
+                        const char *body, size_t n, const char *const *headers);
+
 void reply_free(struct reply *reply);
 
 /* Value of a header, "" when absent; valid until the next call. */

@@ -58,6 +58,8 @@ PSG_API void psg_import_freep(struct psg_import **impp);
 
 /* Lives as long as imp; not checked yet. */
 PSG_API struct psg_program *psg_import_program(const struct psg_import *imp);
+/* Hands the program over: it is the caller's to free, and outlives imp. */
+PSG_API struct psg_program *psg_import_take_program(struct psg_import *imp);
 /* The result of forward() (its first tensor), of one sample. */
 PSG_API psg_value psg_import_output(const struct psg_import *imp);
 /* Batch axis of input i, given or found. */

@@ -80,6 +80,8 @@ PSG_API int64_t psg_program_trainable_size(const struct psg_program *p); /* P */
 PSG_API int64_t psg_program_param_size(const struct psg_program *p); /* P + frozen */
 PSG_API int psg_program_n_inputs(const struct psg_program *p);
 PSG_API const struct psg_input_info *psg_program_input_info(const struct psg_program *p, int i);
+/* The value of input i, for psg_program_add(). */
+PSG_API psg_value psg_program_input_value(const struct psg_program *p, int i);
 PSG_API const struct psg_type *psg_program_output_type(const struct psg_program *p); /* or NULL */
 PSG_API const struct psg_type *psg_program_type(const struct psg_program *p, psg_value v);
 PSG_API int psg_program_n_nodes(const struct psg_program *p);

@@ -62,12 +62,14 @@ struct psg_train_options {
     bool secure_noise;
     struct psg_optimizer_config optimizer;
     struct psg_schedule lr;
+    /* [param_size] where training begins, in the program's flat order; copied by psg_trainer_new().
+     * NULL: as psg_program_init_params draws them */
+    const psg_real *start;
 };
 
 struct psg_trainer;
 
-/* program must outlive the trainer; key is copied. Parameters start as psg_program_init_params
- * draws them. column[] (one per input of the program; copied, the data borrowed) hold n_records
+/* program must outlive the trainer; key is copied. column[] (one per input of the program; copied, the data borrowed) hold n_records
  * records. */
 PSG_API int psg_trainer_new(const struct psg_program *program,
                             const struct psg_train_options *options,

@@ -13,6 +13,7 @@
 #define MODEL_LIST_MAX        4096 /* elements of one attribute, inputs of one layer */
 #define MODEL_LAYER_DEPTH_MAX 12   /* layers within layers */
 #define MODEL_DEFINES_MAX     32
+#define MODEL_FILE_INPUTS_MAX      16   /* of a file */
 
 /* of one definition; libpsg has further bounds (psg/expr.h) */
 #define DEFINE_NAME_MAX  47
@@ -137,11 +138,16 @@ struct model_start {
     const char *const *freeze;
 };
 
+/* Either layers, or an uploaded file. */
 struct model {
     struct model_start start;
     size_t n_defines;
     const struct define *defines;
-    size_t n_layers; /* at least 1, at most MODEL_LAYERS_MAX, nested ones included */
+    const char *torchscript; /* digest of a TorchScript archive, "sha256:..."; NULL: layers */
+    size_t n_inputs;         /* with torchscript: names for the arguments of forward(): "input" */
+    const char *const *inputs; /* or a column of the dataset; 0: one, "input" */
+    int64_t example_batch;   /* with torchscript: samples it was traced with; -1: found out */
+    size_t n_layers; /* at least 1, at most MODEL_LAYERS_MAX, nested ones included; or 0 */
     const struct layer *layers;
 };
 

@@ -92,7 +92,7 @@ static int make(const struct dataset_spec *dataset, const char *define, const ch
 {
     char text[4096];
     struct job_spec *spec = NULL;
-    struct plan_limits limits = { .n_threads = 1 };
+    struct plan_limits limits = { .n_threads = 1, .uploads = -1 };
     snprintf(text, sizeof text,
              "{\"dataset\": \"reviews\", \"model\": {%s \"define\": {%s}, \"layers\": [%s]},"
              " \"loss\": %s, \"optimizer\": {\"type\": \"sgd\", \"lr\": 0.1},"

@@ -32,7 +32,7 @@ static int make(const struct parts *c, bool is_public, struct plan **planp)
 {
     char text[2048];
     struct job_spec *spec = NULL;
-    struct plan_limits limits = { .n_threads = 1 };
+    struct plan_limits limits = { .n_threads = 1, .uploads = -1 };
     snprintf(text, sizeof text,
              "{\"dataset\": \"digits\", \"model\": {\"layers\": [%s]}, \"loss\": %s,"
              " \"optimizer\": %s, \"privacy\": %s, \"train\": %s%s}",

@@ -170,6 +170,19 @@ DPC_API int dpc_artifacts(dpc_client *client, const char *id, struct dpc_text *l
 DPC_API int dpc_download(dpc_client *client, const char *id, const char *artifact,
                          const char *path, struct dpc_error *err);
 
+/* "sha256:" and 64 hex digits, with its NUL: the name of an uploaded file in a job */
+#define DPC_DIGEST_SIZE 72
+
+/* done of total bytes are on the daemon's disk. Return 0 to go on. */
+typedef int (*dpc_progress_fn)(int64_t done, int64_t total, void *user);
+
+/* Sends a file, unless the daemon has it: a job names it by the digest that is handed out
+ * ({"model": {"torchscript": "sha256:..."}}). A broken connection is resumed where it broke, and
+ * so is an upload that an earlier call did not finish. progress may be NULL; it is called at least
+ * once. DPC_E_FILE: it cannot be read. */
+DPC_API int dpc_upload(dpc_client *client, const char *path, dpc_progress_fn progress,
+                       void *user, char digest[DPC_DIGEST_SIZE], struct dpc_error *err);
+
 /* Datasets; answers are JSON as in openapi.json. */
 DPC_API int dpc_dataset_add(dpc_client *client, const char *spec, size_t len,
                             struct dpc_text *dataset, struct dpc_error *err);
