@@ -17,7 +17,7 @@ struct psg_import {
     int training;
     int batch_axis[IM_IN_MAX];
     int n_inputs;
-    uint64_t steps; /* of the interpreter, in the attempt that was made */
+    uint64_t steps; /* of the interpreter, in all attempts */
     struct psg_program *program;
     psg_value output;
     bool guessed; /* an operator was passed over */

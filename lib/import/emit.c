@@ -11,6 +11,9 @@
 #include "import/archive.h"
 #include "psg/expr.h"
 
+/* a loop in the code without an end must stop long before memory does */
+enum { NODES_MAX = 20000 };
+
 struct im_node *im_node_new(struct im_run *r, const char *op)
 {
     struct im_node *n = im_pool_take(r->pool, sizeof *n);
@@ -222,6 +225,8 @@ static int record(struct im_run *r, struct im_node *n)
         return im_fail(r, (enum psg_status)status, "%s", err.text);
     if (r->folding)
         return 0;
+    if (r->n_nodes == NODES_MAX)
+        return im_fail(r, PSG_E_UNSUPPORTED, "more than %d operations", NODES_MAX);
     struct im_node **at =
         im_pool_grow(r->pool, &r->node, r->n_nodes, &r->node_room, sizeof *at);
     if (!at)

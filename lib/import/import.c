@@ -7,7 +7,7 @@
 #include "base/cleanup.h"
 #include "import/archive.h"
 
-/* what took more steps than any model of reason does is not tried with other axes */
+/* attempts that together took more steps than any model of reason does are the last ones */
 enum { AXES_TRIED = 4, STEPS_AGAIN = 100000 };
 
 struct psg_import *psg_import_free(struct psg_import *imp)
@@ -144,7 +144,7 @@ static int attempt(struct psg_import *imp, const struct psg_import_options *o,
         status = add_inputs(&r, o, axis, forward, args);
     if (!status)
         status = im_call_forward(&r, imp->module, args, o->n_inputs, &result);
-    imp->steps = r.steps;
+    imp->steps += r.steps;
     if (!status)
         status = finish(&r, &result);
     imp->guessed = r.n_guesses > 0;
@@ -167,7 +167,8 @@ static int open_and_try(struct psg_import *imp, const uint8_t *bytes, size_t siz
     im_pool_free(&imp->pool);
     *imp = (struct psg_import){ .output = PSG_NONE,
                                 .training = o->training,
-                                .n_inputs = o->n_inputs };
+                                .n_inputs = o->n_inputs,
+                                .steps = imp->steps };
     imp->pool.limit = o->memory_limit ? o->memory_limit : (size_t)2 << 30;
     memcpy(imp->batch_axis, axis, (size_t)o->n_inputs * sizeof *axis);
     int status = archive_open(imp, bytes, size, place, err);

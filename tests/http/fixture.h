@@ -49,10 +49,10 @@ bool fixture_logged(const struct fixture *f, const char *text);
 long now_ms(void);
 void sleep_ms(long ms);
 
-/* Looks every 20 ms until the condition holds, for 20 s at most. */
+/* Looks every 20 ms until the condition holds, for 100 s at most. */
 #define WAIT_UNTIL(condition)                                                                  \
     do {                                                                                       \
-        long until_ = now_ms() + 20000;                                                        \
+        long until_ = now_ms() + 100000;                                                        \
         while (!(condition) && now_ms() < until_)                                              \
             sleep_ms(20);                                                                      \
         ck_assert_msg((condition), "did not happen: %s", #condition);                          \

@@ -75,6 +75,7 @@ static const struct {
     { "    return torch.os_system(x)\n", "an operator that is not known here" },
     { "    ops.prim.RaiseException(\"no\")\n    return x\n", "the model says: no" },
     { "    while True:\n      pass\n    return x\n", "more than 1000000 steps" },
+    { "    while True:\n      x = torch.add(x, 1)\n    return x\n", "more than 20000 operations" },
 };
 
 START_TEST(refuses)
