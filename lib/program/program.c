@@ -59,15 +59,18 @@ static int no_memory(struct psg_error *err, const char *place)
     return psg_fail(err, PSG_E_NOMEM, place, "out of memory");
 }
 
-/* One more zeroed element at the end of a list; NULL when out of memory. */
+/* One more zeroed element at the end of a list; NULL when out of memory. A list has room for
+ * the next power of two, so that it moves only where n is one. */
 static void *grow(void *listp, int n, size_t size)
 {
     void **list = listp;
-    char *grown = realloc(*list, ((size_t)n + 1) * size);
-    if (!grown)
-        return NULL;
-    *list = grown;
-    return memset(grown + (size_t)n * size, 0, size);
+    if ((n & (n - 1)) == 0) {
+        char *grown = realloc(*list, (n ? 2 * (size_t)n : 1) * size);
+        if (!grown)
+            return NULL;
+        *list = grown;
+    }
+    return memset((char *)*list + (size_t)n * size, 0, size);
 }
 
 static psg_value value_new(struct psg_program *p, const struct psg_type *type, int node,
