@@ -3,6 +3,7 @@
 #ifndef BACKEND_WINDOW_H
 #define BACKEND_WINDOW_H
 
+#include "base/device.h"
 #include "psg/backend.h"
 
 /* w with rank 3; n_in, n_kernel and n_out are the products over the axes. */
@@ -33,7 +34,7 @@ static inline struct window3 window3_make(const struct psg_window *w)
 }
 
 /* First cell (k = 0) of output position o (flat), for each axis; may be negative. */
-static inline void window3_start(const struct window3 *w, int64_t o, int64_t start[3])
+static inline ON_DEVICE void window3_start(const struct window3 *w, int64_t o, int64_t start[3])
 {
     int64_t o2 = o % w->out[2], o1 = o / w->out[2] % w->out[1];
     int64_t o0 = o / w->out[2] / w->out[1];
@@ -44,7 +45,7 @@ static inline void window3_start(const struct window3 *w, int64_t o, int64_t sta
 
 /* Flat input position of kernel cell k (flat) of a window that starts at start, or -1 where
  * it lies in the padding. */
-static inline int64_t window3_cell(const struct window3 *w, const int64_t start[3],
+static inline ON_DEVICE int64_t window3_cell(const struct window3 *w, const int64_t start[3],
                                    int64_t k)
 {
     int64_t i2 = start[2] + k % w->kernel[2] * w->dilation[2];
@@ -57,7 +58,7 @@ static inline int64_t window3_cell(const struct window3 *w, const int64_t start[
 
 /* The inverse: output position (flat) whose cell k is input position i, or -1 where none
  * is. */
-static inline int64_t window3_position(const struct window3 *w, int64_t i, int64_t k)
+static inline ON_DEVICE int64_t window3_position(const struct window3 *w, int64_t i, int64_t k)
 {
     int64_t at[3] = { i / w->in[2] / w->in[1], i / w->in[2] % w->in[1], i % w->in[2] };
     int64_t cell[3] = { k / w->kernel[2] / w->kernel[1], k / w->kernel[2] % w->kernel[1],

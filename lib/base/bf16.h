@@ -7,11 +7,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/device.h"
 #include "psg/shape.h"
 
 /* Nearest, ties to even; beyond the largest bf16 (about 3.39e38) infinity; a NaN stays one,
  * quiet, with its sign. Without branches, so that loops over it become vector code. */
-static inline uint16_t bf16_from_real(psg_real x)
+static inline ON_DEVICE uint16_t bf16_from_real(psg_real x)
 {
     float f = (float)x;
     uint32_t u;
@@ -20,7 +21,7 @@ static inline uint16_t bf16_from_real(psg_real x)
     return (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? nan : rounded);
 }
 
-static inline psg_real bf16_to_real(uint16_t h)
+static inline ON_DEVICE psg_real bf16_to_real(uint16_t h)
 {
     uint32_t u = (uint32_t)h << 16;
     float f;

@@ -18,4 +18,7 @@ extern const struct backend_case backend_matrix_cases[];
 extern const struct backend_case backend_elementwise_cases[];
 extern const struct backend_case backend_window_cases[];
 
+/* The i-th version of the backend that this program tests; NULL after the last one. */
+const struct psg_backend *tested_backend(int i);
+
 #endif

@@ -1,8 +1,6 @@
-/* Runs the cases of law 2 for every version of the cpu backend that this machine can
- * execute, and holds the cases for matrix products, rows and per-sample gradients. */
+/* Runs the cases of law 2 for every version of a backend, and holds the cases for matrix
+ * products, rows and per-sample gradients. */
 #include "backend_cases.h"
-
-#include "backend/cpu/cpu.h"
 
 static const struct psg_backend *ref(void)
 {
@@ -181,7 +179,7 @@ static int case_count(const struct backend_case *list)
 
 static void run_case(const struct backend_case *list, int i)
 {
-    const struct psg_backend *be = cpu_backend_version(i / case_count(list));
+    const struct psg_backend *be = tested_backend(i / case_count(list));
     const struct backend_case *c = &list[i % case_count(list)];
     for (int round = 0; round < c->rounds; round++) {
         struct seed s = { (uint64_t)round * 1000003 + (uint64_t)i % case_count(list) };
@@ -210,7 +208,7 @@ END_TEST
 int main(void)
 {
     int n_versions = 0;
-    while (cpu_backend_version(n_versions))
+    while (tested_backend(n_versions))
         n_versions++;
     Suite *suite = suite_create("backend");
     TCase *tc = tcase_create("law2");

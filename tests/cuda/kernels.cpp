@@ -1,0 +1,13 @@
+/* All kernels of the cuda backend, for a host compiler. */
+#include "backend/cuda/act.cu"
+#include "backend/cuda/backend.cu"
+#include "backend/cuda/cell.cu"
+#include "backend/cuda/conv.cu"
+#include "backend/cuda/elementwise.cu"
+#include "backend/cuda/gemm.cu"
+#include "backend/cuda/grads.cu"
+#include "backend/cuda/pool.cu"
+#include "backend/cuda/rows.cu"
+#include "backend/cuda/shape.cu"
+#include "backend/cuda/tables.cu"
+#include "backend/cuda/window.cu"
