@@ -121,6 +121,14 @@ static int64_t patch_size(const struct geom *g)
     return g->conv.in_channels / g->conv.groups * g->n_kernel;
 }
 
+/* A call of conv lays its weights out once for all samples: few positions do not pay for that. */
+static void ask_for_samples(struct psg_infer *c, const struct geom *g)
+{
+    enum { MANY_WEIGHTS = 8192, FEW_POSITIONS = 256, SAMPLES = 4 };
+    if (g->n_weight >= MANY_WEIGHTS && g->n_out <= FEW_POSITIONS)
+        psg_infer_tile(c, SAMPLES);
+}
+
 static void declare_room(struct psg_infer *c, struct geom *g)
 {
     const struct psg_conv *v = &g->conv;
@@ -134,6 +142,7 @@ static void declare_room(struct psg_infer *c, struct geom *g)
     int64_t square = g->gram ? OP_PROD(c, g->n_out, g->n_out) : 0;
     if (psg_infer_status(c))
         return;
+    ask_for_samples(c, g);
     g->conv_scratch = op_conv_scratch(v);
     bool padded = g->pad.mode != PAD_ZEROS;
     psg_infer_save(c, padded ? xp : 0, 0);

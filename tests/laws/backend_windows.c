@@ -71,9 +71,9 @@ static struct psg_conv draw_conv(struct seed *s)
     return c;
 }
 
-static void conv_case(const struct psg_backend *be, struct seed *s)
+static void conv_products(const struct psg_backend *be, struct seed *s, const struct psg_conv *conv)
 {
-    struct psg_conv c = draw_conv(s);
+    struct psg_conv c = *conv;
     int64_t n = seed_int(s, 0, 5), cells = product(c.win.rank, c.win.kernel);
     int64_t t = product(c.win.rank, c.win.out), n_x = n * c.in_channels;
     int64_t n_w = c.out_channels * (c.in_channels / c.groups) * cells;
@@ -109,6 +109,12 @@ static void conv_case(const struct psg_backend *be, struct seed *s)
     ref()->conv_bwd_weight(&c, n, ax.at, ady.at, dws.at, stride, NULL);
     buffer_close("conv_bwd_weight", &dw, &dw0, &dws, (double)t + 2, 0);
     buffer_close("scratch guards", &scratch, &scratch, NULL, 0, 0);
+}
+
+static void conv_case(const struct psg_backend *be, struct seed *s)
+{
+    struct psg_conv c = draw_conv(s);
+    conv_products(be, s, &c);
 }
 
 /* one layer of a real model: input channels, output channels, input size, kernel, stride,
@@ -163,6 +169,25 @@ static void model_conv_case(const struct psg_backend *be, struct seed *s)
     };
     for (size_t i = 0; i < sizeof layer / sizeof *layer; i++)
         model_conv_layer(be, s, layer[i]);
+}
+
+/* 3 x 3 with many channels has code of its own, whose rounding follows the largest numbers of a
+ * tile instead of each result's terms: inputs are all of one size */
+static void many_channels_case(const struct psg_backend *be, struct seed *s)
+{
+    struct psg_conv c = { .win = { .rank = 2 }, .groups = 1 };
+    for (int i = 0; i < 2; i++) {
+        struct psg_window *w = &c.win;
+        w->in[i] = seed_int(s, 4, 17);
+        w->kernel[i] = 3;
+        w->stride[i] = w->dilation[i] = 1;
+        w->pad_lo[i] = seed_int(s, 0, 2);
+        w->pad_hi[i] = seed_int(s, 0, 2);
+    }
+    ck_assert_int_eq(psg_window_infer(&c.win, "conv", NULL), 0);
+    c.in_channels = seed_int(s, 16, 34);
+    c.out_channels = seed_int(s, 16, 34);
+    conv_products(be, s, &c);
 }
 
 /* 2 x 2 at every position has code of its own */
@@ -229,6 +254,7 @@ static void avg_pool_case(const struct psg_backend *be, struct seed *s)
 
 const struct backend_case backend_window_cases[] = {
     { "unfold", 40, unfold_case },        { "conv", 40, conv_case },
+    { "many_channels", 10, many_channels_case },
     { "model_conv", 1, model_conv_case }, { "max_pool", 40, max_pool_case },
     { "avg_pool", 40, avg_pool_case },    { NULL, 0, NULL },
 };

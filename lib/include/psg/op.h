@@ -97,8 +97,8 @@ PSG_API void psg_infer_save(struct psg_infer *c, int64_t n_real, int64_t n_i64);
 /* Room in psg_real for one call: fixed + per_sample * N. Contents do not survive a call. The
  * room is sized for the larger of what forward and the rules ask for. */
 PSG_API void psg_infer_scratch(struct psg_infer *c, int64_t fixed, int64_t per_sample);
-/* The op works in many small steps over all samples of a tile (a recurrence), and is fast only
- * when there are n of them. */
+/* The op works in many small steps over all samples of a tile (a recurrence) or prepares its
+ * weights in each call, and is fast only when there are n samples. */
 PSG_API void psg_infer_tile(struct psg_infer *c, int64_t n);
 /* What no rule after forward (prepare, backward, grad_sample, norm_sample, clipped_sum) reads: the
  * real inputs, the outputs. Their memory is used again before those run. Nothing is promised

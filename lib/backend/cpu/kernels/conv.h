@@ -11,7 +11,8 @@
  *   dx[q, ci]      rows: positions    right matrix: weights [(co, k), ci], planes of dy;
  * one product for each remainder, with the cells that meet it
  *
- * Groups of few channels go along the positions instead: conv_flat.h.
+ * Groups of few channels go along the positions instead: conv_flat.h. Many channels and 3 x 3
+ * weights need fewer multiplications: winograd.h.
  *
  * Scratch: planes of one sample, packed weights, offsets. */
 #ifndef CPU_KERNELS_CONV_H
@@ -20,6 +21,7 @@
 #include "backend/cpu/conv_plan.h"
 #include "backend/cpu/kernels/conv_flat.h"
 #include "backend/cpu/kernels/tile.h"
+#include "backend/cpu/kernels/winograd.h"
 
 /* ---- forward ---- */
 
@@ -61,6 +63,10 @@ static void cpu_conv(const struct psg_conv *c, int64_t n, const psg_real *x,
                      psg_real *scratch)
 {
     struct conv_plan p;
+    if (wino_is_better(c)) {
+        wino_conv(c, false, n, x, w, bias, y, scratch);
+        return;
+    }
     if (!conv_plan_make(c, VEC_LEN, &p)) {
         ref_conv(c, n, x, w, bias, y, scratch);
         return;
@@ -163,6 +169,10 @@ static void cpu_conv_bwd_weight(const struct psg_conv *c, int64_t n, const psg_r
                                 psg_real *scratch)
 {
     struct conv_plan p;
+    if (wino_is_better(c) && wino_weight_is_better(c)) {
+        wino_bwd_weight(c, n, x, dy, dw, stride, scratch);
+        return;
+    }
     if (!conv_plan_make(c, VEC_LEN, &p)) {
         ref_conv_bwd_weight(c, n, x, dy, dw, stride, scratch);
         return;
@@ -274,6 +284,10 @@ static void cpu_conv_bwd_data(const struct psg_conv *c, int64_t n, const psg_rea
                               const psg_real *w, psg_real *dx, psg_real *scratch)
 {
     struct conv_plan p;
+    if (wino_is_better(c)) {
+        wino_conv(c, true, n, dy, w, NULL, dx, scratch);
+        return;
+    }
     if (!conv_plan_make_data(c, VEC_LEN, &p)) {
         ref_conv_bwd_data(c, n, dy, w, dx, scratch);
         return;
@@ -306,9 +320,13 @@ static void cpu_conv_bwd_data(const struct psg_conv *c, int64_t n, const psg_rea
 static int64_t cpu_conv_scratch(const struct psg_conv *c)
 {
     struct conv_plan p;
+    if (wino_is_better(c) && wino_weight_is_better(c))
+        return wino_scratch(c);
+    int64_t most = wino_is_better(c) ? wino_scratch(c) : 0;
     int64_t forward = conv_plan_make(c, VEC_LEN, &p) ? p.size : 0;
     int64_t data = conv_plan_make_data(c, VEC_LEN, &p) ? p.size : 0;
-    return forward > data ? forward : data;
+    most = forward > most ? forward : most;
+    return data > most ? data : most;
 }
 
 #endif
