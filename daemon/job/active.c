@@ -74,8 +74,9 @@ static int open_job_dir(struct jobs *jobs, const char *id)
 
 static int count_artifacts(int dir)
 {
-    static const char *const names[] = { "model.safetensors", "adapter_model.safetensors",
-                                         "metrics.csv", "privacy.json", "job.json" };
+    static const char *const names[] = { "audit.json", "model.safetensors",
+                                         "adapter_model.safetensors", "metrics.csv",
+                                         "privacy.json", "job.json" };
     int n = 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         n += faccessat(dir, names[i], F_OK, 0) == 0;
@@ -255,6 +256,7 @@ static int fill_run_spec(struct active *a, struct problem *p)
         .leased = a->charged ? account.leased : a->row.attempt > 1 ? plan->steps : 0,
         .is_private = plan->is_private,
         .poisson_sampling = plan->options.poisson,
+        .audit = a->spec->privacy && a->spec->privacy->audit,
         .unit = plan->unit,
         .has_seed = a->spec->seed >= 0,
         .seed = a->spec->seed >= 0 ? (uint64_t)a->spec->seed : 0,

@@ -26,6 +26,8 @@ int artifact_privacy(const struct run_spec *spec, const struct psg_accountant *a
 /* Writes a text as a whole file of the job's folder. */
 int artifact_save(const struct run_spec *spec, const char *name, const void *data, size_t n,
                   struct artifact_info *info);
+/* audit.c: runs a shadow of the job with canaries; *refutedp: it shows more than is claimed. */
+int artifact_audit(const struct run_spec *spec, bool *refutedp, struct artifact_info *info);
 int artifact_job(const struct run_spec *spec, struct artifact_info *info);
 
 #endif

@@ -561,10 +561,20 @@ static bool tell_artifact(struct attempt *a, int r, const struct artifact_info *
     return true;
 }
 
+static bool write_audit(struct attempt *a)
+{
+    struct artifact_info info;
+    bool refuted = false;
+    int r = artifact_audit(a->spec, &refuted, &info);
+    if (r >= 0 && refuted)
+        warn(a, WARNING_AUDIT_REFUTED);
+    return tell_artifact(a, r, &info);
+}
+
 static bool write_artifacts(struct attempt *a)
 {
     struct artifact_info info;
-    if (!update_epsilon(a))
+    if (!update_epsilon(a) || (a->spec->audit && a->spec->is_private && !write_audit(a)))
         return false;
     int r = artifact_model(a->spec, a->trainer, &info);
     if (!tell_artifact(a, r, &info))

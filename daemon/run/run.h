@@ -31,7 +31,7 @@ struct run_spec {
     struct psg_train_options options;
     int64_t steps, steps_per_epoch;
     int64_t leased; /* steps that earlier attempts may have released */
-    bool is_private, poisson_sampling;
+    bool is_private, poisson_sampling, audit;
     enum privacy_unit unit; /* what joins a batch */
     bool has_seed;
     uint64_t seed;                               /* public data only */

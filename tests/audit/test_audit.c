@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "attrs_text.h"
 #include "games.h"
 #include "planted.h"
 #include "psg/accountant.h"
@@ -251,6 +252,78 @@ START_TEST(every_planted_bug_is_rejected)
 }
 END_TEST
 
+/* ---- a job's shadow ---- */
+
+static const double two_bounds[] = { 0.6, 0.8 };
+
+static const struct shadow_case {
+    enum psg_clipping clipping;
+    double s, q, telemetry_share;
+    int64_t units;
+    bool poisson, secure;
+} shadows[] = {
+    { .s = 1, .q = 0.5, .poisson = true },
+    { .s = 1, .q = 0.5, .poisson = true, .secure = true, .telemetry_share = 0.02 },
+    { PSG_CLIP_PER_LAYER, .s = 1.5, .q = 0.5, .poisson = true, .units = 1 },
+    { PSG_CLIP_ADAPTIVE, .s = 1, .q = 0.5, .poisson = true },
+    { PSG_CLIP_AUTO_S, .s = 2, .q = 0.01 },
+};
+enum { N_SHADOWS = sizeof shadows / sizeof shadows[0] };
+
+static void cast_shadow(const struct shadow_case *c, struct psg_audit_report *report)
+{
+    struct psg_shape shape = { .rank = 1, .dim = { 2 } };
+    struct psg_audit_options options = { 4000, 5, 1e-5, 0.999, 1 };
+    struct psg_program *program = psg_program_new();
+    struct psg_error err = { 0 };
+    struct psg_key key;
+    psg_value v;
+    psg_key_from_seed(40, &key);
+    struct psg_train_options job = {
+        .is_private = true, .clipping = c->clipping, .poisson = c->poisson,
+        .max_grad_norm = { .initial = 0.7 }, .noise_multiplier = { .initial = c->s },
+        .group_norm = two_bounds, .n_group_norm = 1, .telemetry_share = c->telemetry_share,
+        .adaptive = { .bound = 0.7, .quantile = 0.5, .learning_rate = 0.2, .count_stddev = 5,
+                      .expected_batch_size = 50, .min_bound = 1e-3, .max_bound = 1e3 },
+        .auto_gamma = 0.01, .loss_bound = 1, .sample_rate = c->q, .expected_batch_size = 50,
+        .secure_noise = c->secure, .units = { .n = c->units },
+        .optimizer = psg_optimizer_defaults(PSG_ADAM), .lr = { .initial = 0.1 },
+    };
+    struct psg_attrs *a = attrs_from_text("in_features=2 out_features=1");
+    ck_assert_int_eq(psg_program_input(program, "x", PSG_REAL, &shape, &v, NULL), 0);
+    ck_assert_int_eq(psg_program_add(program, "linear", "0", &v, 1, a, NULL, 0, &v, NULL, NULL), 0);
+    planted_set(planted_now(), c->q * 2000);
+    ck_assert_msg(psg_audit_shadow(program, &job, &options, &key, report, &err) == 0, "%s: %s",
+                  err.place, err.text);
+    psg_attrs_free(a);
+    psg_program_free(program);
+}
+
+START_TEST(shadows_of_clean_jobs_hold_and_show_half)
+{
+    struct psg_audit_report r;
+    planted_set(PLANTED_NOTHING, 1);
+    cast_shadow(&shadows[_i], &r);
+    printf("# shadow %d: claimed %.3f, at least %.3f, as a sampled Gaussian %.3f\n", _i, r.claim,
+           r.bound.epsilon, r.noise.bound.epsilon);
+    ck_assert(!r.refuted);
+    ck_assert_double_gt(r.noise.bound.epsilon, r.claim / 2);
+}
+END_TEST
+
+START_TEST(shadows_of_broken_jobs_are_refuted)
+{
+    static const enum planted broken[] = { NOISE_BY_SQRT_BATCH, NOISE_PER_REPLICA, NOISE_LEFT_OUT,
+                                           NOISE_REUSED, CLIP_SKIPPED, CLIP_INVERTED };
+    struct psg_audit_report r;
+    planted_set(broken[_i], 1);
+    cast_shadow(&shadows[0], &r);
+    planted_set(PLANTED_NOTHING, 1);
+    ck_assert_msg(r.refuted, "%s: claimed %g, at least %g and %g", bug_name[broken[_i]], r.claim,
+                  r.bound.epsilon, r.noise.bound.epsilon);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("audit");
@@ -262,6 +335,8 @@ int main(void)
     tcase_add_loop_test(tc, clean_runs_keep_what_is_claimed_and_show_half_of_it, 0,
                         N_BUDGETS);
     tcase_add_loop_test(tc, every_planted_bug_is_rejected, 0, N_BUGS);
+    tcase_add_loop_test(tc, shadows_of_clean_jobs_hold_and_show_half, 0, N_SHADOWS);
+    tcase_add_loop_test(tc, shadows_of_broken_jobs_are_refuted, 0, 6);
     suite_add_tcase(suite, tc);
     return suite_run(suite);
 }

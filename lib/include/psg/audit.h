@@ -17,6 +17,7 @@
 
 #include "psg/accountant.h"
 #include "psg/status.h"
+#include "psg/train.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -63,6 +64,34 @@ PSG_API int psg_audit_noise(const double *in, int64_t n_in, const double *out,
  * in units of the clip bound, log((1 - q) + q exp((2 x - 1) / (2 s^2))). Scores of steps add up to
  * the best score there is against the sampled Gaussian mechanism. s > 0. */
 PSG_API double psg_audit_step_score(double sample_rate, double noise_multiplier, double x);
+
+/* ---- a job's shadow ---- */
+
+struct psg_audit_options {
+    int64_t n_canaries; /* half of them in the data */
+    int64_t steps;
+    double delta, confidence;
+    int n_threads;
+};
+
+struct psg_audit_report {
+    int64_t n_canaries, steps;
+    double claim;                 /* epsilon of so many steps by prv */
+    struct psg_audit_bound bound; /* the largest of several scores' */
+    struct psg_audit_noise noise; /* all zero where the noise has a schedule */
+    bool refuted;                 /* one of the two is above the claim */
+};
+
+/* Runs the first steps of a job once more, with its clipping, noise, sampling and units, but with
+ * canaries for records and a coordinate for each of them: nothing of the job's data is looked at,
+ * so the answer costs no budget. What it tells is about the library's mechanism with these options,
+ * not about the job's own gradients. All statements together are wrong with probability at most
+ * 1 - confidence. program: the job's, for the number of its bounds; key: any that was not used for
+ * what is released. PSG_E_RANGE without privacy, or outside of 32 .. 2^21 canaries. */
+PSG_API int psg_audit_shadow(const struct psg_program *program,
+                             const struct psg_train_options *job,
+                             const struct psg_audit_options *options, const struct psg_key *key,
+                             struct psg_audit_report *report, struct psg_error *err);
 
 #ifdef __cplusplus
 }
