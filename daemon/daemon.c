@@ -19,6 +19,7 @@
 #include "http/server.h"
 #include "job/jobs.h"
 #include "psg/blas.h"
+#include "psg/device.h"
 #include "psg/plugin.h"
 #include "store/loop.h"
 #include "store/store.h"
@@ -47,6 +48,7 @@ struct daemon {
     struct http_server *http;
     struct http_services services;
     struct psg_registry *registry; /* of plugins */
+    struct psg_devices gpus;
     int state_dir, root_dir;
     enum phase phase;
     int exit_status;
@@ -67,6 +69,7 @@ static void jobs_settings(const struct daemon *d, struct jobs_config *settings)
                                       .max_queued_per_owner = config->jobs_per_owner,
                                       .step_events_per_s = 5,
                                       .registry = d->registry,
+                                      .gpus = &d->gpus,
                                       .uploads = d->uploads,
                                       .checkpoint_every_s =
                                           (double)config->checkpoint_every * 1e-3 };
@@ -314,6 +317,16 @@ static int open_plugins(struct daemon *d, char *why)
     return 0;
 }
 
+/* Once, at the start: a process of its own asks the driver, which takes a moment. */
+static void look_for_gpus(struct daemon *d)
+{
+    psg_cuda_probe(NULL, &d->gpus);
+    if (d->gpus.n == 0)
+        log_notice(d->log, "no_gpu", LOG_TEXT("why", d->gpus.why));
+    for (int i = 0; i < d->gpus.n; i++)
+        log_notice(d->log, "gpu", LOG_TEXT("name", d->gpus.at[i].name));
+}
+
 static int open_http(struct daemon *d, char *why)
 {
     int64_t now = d->env->realtime_ms(d->env);
@@ -331,7 +344,8 @@ static int open_http(struct daemon *d, char *why)
                                           .jobs = d->jobs,
                                           .started_ms = now,
                                           .version = DPSGD_VERSION,
-                                          .cores = cores_of(d->config) };
+                                          .cores = cores_of(d->config),
+                                          .gpus = &d->gpus };
     return http_server_start(&d->http, &d->loop, &d->services, why, WHY_MAX);
 }
 
@@ -359,6 +373,7 @@ static int start(struct daemon *d)
         complain(d, "blas", err.text); /* its results could not be relied on */
         return -1;
     }
+    look_for_gpus(d);
     if (open_plugins(d, why) != 0) {
         complain(d, "plugin", why);
         return -1;

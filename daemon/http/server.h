@@ -21,6 +21,7 @@
 #include "http/metrics.h"
 #include "http/request.h"
 #include "http/sse.h"
+#include "psg/device.h"
 
 struct jobs;
 struct datasets;
@@ -43,6 +44,7 @@ struct http_services {
     int64_t started_ms;
     const char *version;
     int cores; /* that training may use */
+    const struct psg_devices *gpus; /* or NULL: not looked for */
 };
 
 struct http_server {

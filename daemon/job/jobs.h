@@ -41,6 +41,7 @@ struct jobs_config {
     double step_events_per_s;      /* 0: every step */
     double checkpoint_every_s;     /* for jobs that do not say; 0: after every step */
     const struct psg_registry *registry; /* of plugins, or NULL */
+    const struct psg_devices *gpus;      /* or NULL; outlives jobs */
     int64_t idempotency_ms;        /* how long a key is remembered; 0: 24 hours */
 };
 

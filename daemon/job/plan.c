@@ -301,8 +301,20 @@ static int plan_rate(const struct job_spec *spec, struct plan *plan, struct prob
 
 /* ---- compile ---- */
 
+/* Why a job cannot have the GPU that it asks for. */
+static int refuse_gpu(const struct plan_limits *limits, struct problem *p)
+{
+    const struct psg_devices *gpus = limits->gpus;
+    if (!gpus || gpus->n == 0)
+        problem_invalid(p, "/device", ITEM_UNSUPPORTED, "no GPU is available here: %s",
+                        gpus ? gpus->why : "none was looked for");
+    else
+        problem_invalid(p, "/device", ITEM_UNSUPPORTED, "jobs train on the CPU only");
+    return ERROR_REFUSED;
+}
+
 static int check_scope(const struct job_spec *spec, const struct dataset_spec *dataset,
-                       struct problem *p)
+                       const struct plan_limits *limits, struct problem *p)
 {
     if (!spec->privacy && !dataset->is_public)
         return invalid(p, "/privacy", ITEM_NOT_PUBLIC,
@@ -311,7 +323,7 @@ static int check_scope(const struct job_spec *spec, const struct dataset_spec *d
         return invalid(p, "/seed", ITEM_NOT_PUBLIC,
                        "a seed makes the noise predictable: only for data marked public");
     if (spec->device.kind == DEVICE_CUDA)
-        return invalid(p, "/device", ITEM_UNSUPPORTED, "no GPU is available here");
+        return refuse_gpu(limits, p);
     return 0;
 }
 
@@ -392,7 +404,7 @@ int plan_make(const struct job_spec *spec, const struct dataset_spec *dataset, d
                                                                      : PSG_PRECISION_F32;
     plan->options.plan.n_threads = limits->n_threads;
     plan->options.plan.registry = limits->registry;
-    int r = check_scope(spec, dataset, p);
+    int r = check_scope(spec, dataset, limits, p);
     if (r == 0)
         r = plan_sampling(spec, dataset, plan, p);
     if (r == 0)

@@ -11,12 +11,14 @@
 #include "proto/job_spec.h"
 #include "proto/plan.h"
 #include "psg/accountant.h"
+#include "psg/device.h"
 #include "psg/train.h"
 
 struct plan_limits {
     int n_threads;
     uint64_t memory_bytes; /* 0: none */
     const struct psg_registry *registry; /* of plugins, or NULL; outlives the plan */
+    const struct psg_devices *gpus; /* what was found at the start, or NULL: not looked for */
     const struct env *env; /* for files of `uploads`, a folder, or -1: no uploads */
     int uploads;
 };

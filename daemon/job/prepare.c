@@ -21,6 +21,7 @@ void jobs_plan_limits(const struct jobs *jobs, struct plan_limits *limits)
     *limits = (struct plan_limits){ .n_threads = config->cores,
                                     .memory_bytes = config->memory_bytes,
                                     .registry = config->registry,
+                                    .gpus = config->gpus,
                                     .env = jobs->env,
                                     .uploads = config->uploads ? uploads_dir(config->uploads) : -1 };
 }

@@ -57,6 +57,7 @@ void emulate_open(unsigned blocks, unsigned threads)
     insist(!open, "a launch inside of a kernel");
     insist(threads > 0 && threads <= 1024, "a block has 1 to 1024 threads");
     insist(blocks <= 0x7fffffffu, "a grid has at most 2^31 - 1 blocks");
+    emulate_memory(true);
     open = true;
     gridDim.x = blocks;
     blockDim.x = threads;
@@ -75,4 +76,5 @@ bool emulate_block()
 void emulate_close()
 {
     open = false;
+    emulate_memory(false);
 }

@@ -35,6 +35,9 @@ void emulate_open(unsigned blocks, unsigned threads);
 bool emulate_block(); /* sets blockIdx; false after the last one */
 void emulate_close();
 
+/* memory.cpp: whether the host may touch what cuda_alloc gave */
+void emulate_memory(bool readable);
+
 #define KERNEL static void
 #define DEVICE static inline
 #define METHOD inline

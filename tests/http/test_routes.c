@@ -599,6 +599,9 @@ START_TEST(the_daemon_says_what_it_is)
     const json_t *cpu = json_array_get(json_object_get(r.json, "data"), 0);
     ck_assert_str_eq(json_string_value(json_object_get(cpu, "id")), "cpu");
     ck_assert_int_gt(json_integer_value(json_object_get(cpu, "cores")), 0);
+    const json_t *gpu = json_array_get(json_object_get(r.json, "data"), 1);
+    ck_assert_int_eq(strncmp(json_string_value(json_object_get(gpu, "id")), "cuda", 4), 0);
+    ck_assert_str_ne(json_string_value(json_object_get(gpu, "detail")), "");
     reply_free(&r);
 }
 END_TEST

@@ -3,7 +3,12 @@
 
 static const struct psg_backend kernels = {
     .name = "cuda",
-    .device_memory = false,
+    .device_memory = true,
+    .alloc = cuda_alloc,
+    .release = cuda_release,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .wait = cuda_wait,
     .gemm = cuda_gemm,
     .gemm_batched = cuda_gemm_batched,
     .fill = cuda_fill,

@@ -13,6 +13,13 @@ extern "C" {
 /* The table. */
 const struct psg_backend *cuda_backend(void);
 
+/* device.cu; in tests, tests/cuda/memory.cpp */
+void *cuda_alloc(size_t bytes);
+void cuda_release(void *memory);
+void cuda_upload(size_t bytes, const void *host, void *memory);
+void cuda_download(size_t bytes, const void *memory, void *host);
+int cuda_wait(struct psg_error *err);
+
 void cuda_gemm(const struct psg_gemm *g, const psg_real *a, const psg_real *b, psg_real *c);
 void cuda_gemm_batched(const struct psg_gemm *g, int64_t count, const psg_real *a,
                        int64_t stride_a, const psg_real *b, int64_t stride_b, psg_real *c,

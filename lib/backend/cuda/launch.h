@@ -19,7 +19,7 @@ enum { CUDA_THREADS = 256 }; /* the most threads of a block */
 
 #ifdef __CUDACC__
 
-#include <cuda_runtime.h>
+#include "stream.h"
 
 #define KERNEL static __global__ void
 #define DEVICE static __device__ inline
@@ -33,7 +33,7 @@ enum { CUDA_THREADS = 256 }; /* the most threads of a block */
     do {                                                                                  \
         int64_t blocks_ = (blocks);                                                       \
         if (blocks_ > 0)                                                                  \
-            kernel<<<(unsigned)blocks_, (unsigned)(threads), 0, cudaStreamPerThread>>>(   \
+            kernel<<<(unsigned)blocks_, (unsigned)(threads), 0, cuda_stream()>>>(         \
                 __VA_ARGS__);                                                             \
     } while (0)
 

@@ -124,6 +124,17 @@ struct psg_backend {
     const char *name;
     bool device_memory; /* pointers are not readable by the host */
 
+    /* ---- memory; all NULL without device_memory: then any memory of the host does ---- */
+    /* zeroed, aligned to 256 bytes; NULL when there is none left */
+    void *(*alloc)(size_t bytes);
+    void (*release)(void *memory); /* NULL: nothing */
+    /* Kernels may be queued and run later, but everything happens in the order of the calls.
+     * When these two return, the host's side of the copy may be used again. */
+    void (*upload)(size_t bytes, const void *host, void *memory);
+    void (*download)(size_t bytes, const void *memory, void *host);
+    /* Waits for everything queued. PSG_E_IO if any of it failed since the last time. */
+    int (*wait)(struct psg_error *err);
+
     /* ---- matrix products ---- */
     void (*gemm)(const struct psg_gemm *g, const psg_real *a, const psg_real *b, psg_real *c);
     /* count products, operands stride_* elements apart (0: shared) */
