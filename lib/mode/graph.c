@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "backend/memory.h"
 #include "mode/mode.h"
 
 struct graph_mode {
@@ -252,8 +253,7 @@ static void graph_norms(struct worker *w, int64_t n, double *sq)
     const struct graph_mode *gm = plan->mode_state;
     struct graph_worker *gw = w->mode_state;
     run_exec(w);
-    for (int64_t i = 0; i < plan->n_groups * plan->tile; i++)
-        sq[i] = 0;
+    memory_zero_doubles(plan->be, plan->n_groups * plan->tile, sq);
     for (int k = 0; k < gm->n_wrt; k++) {
         int64_t size = wrt_size(p, gm->wrt[k]);
         if (gm->wrt[k] >= p->n_inputs)

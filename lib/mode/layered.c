@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "backend/memory.h"
 #include "mode/mode.h"
 
 struct layered {
@@ -290,8 +291,7 @@ static void layered_norms(struct worker *w, int64_t n, double *sq)
     const struct layered *l = plan->mode_state;
     struct layered_worker *lw = w->mode_state;
     memset(lw->seen, 0, (size_t)plan->program->n_params * sizeof *lw->seen);
-    for (int64_t i = 0; i < plan->n_groups * plan->tile; i++)
-        sq[i] = 0;
+    memory_zero_doubles(plan->be, plan->n_groups * plan->tile, sq);
     tile_forward(w, n, true);
     tile_backward(w, n, visit, sq);
     for (int i = 0; i < plan->program->n_params; i++)
@@ -359,8 +359,8 @@ static void layered_rows(struct worker *w, int64_t n, psg_real *rows)
             continue;
         for (int64_t s = 0; s < n; s++) {
             for (int g = 0; g < plan->n_groups; g++) {
-                memset(w->weight + g * plan->tile, 0, (size_t)n * sizeof *w->weight);
-                w->weight[g * plan->tile + s] = 1;
+                plan->be->fill(n, 0, w->weight + g * plan->tile);
+                plan->be->fill(1, 1, w->weight + g * plan->tile + s);
             }
             sum_node(w, i, n, w->weight, rows + s * length);
         }

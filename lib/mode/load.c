@@ -1,6 +1,7 @@
 /* Columns of a batch become the inputs of a tile. */
 #include <stdio.h>
 
+#include "backend/memory.h"
 #include "mode/mode.h"
 
 static int64_t record_number(const struct psg_records *batch, int64_t i)
@@ -90,7 +91,7 @@ int load_tile(struct worker *w, const struct psg_records *batch, int64_t first, 
         const struct psg_column *c = &batch->column[i];
         int64_t size = psg_shape_size(&info->type.shape);
         size_t bytes = (size_t)size * psg_dtype_size(info->type.dtype);
-        char *to = w->value[p->inputs[i].value];
+        char *there = w->value[p->inputs[i].value], *to = w->stage ? w->stage : there;
         for (int64_t s = 0; s < n; s++) {
             int64_t record = record_number(batch, first + s);
             if (load_sample(info, c, column_at(c, record), size, to + (size_t)s * bytes))
@@ -99,6 +100,7 @@ int load_tile(struct worker *w, const struct psg_records *batch, int64_t first, 
                             "record %lld holds an id that is not from %lld to %lld",
                             (long long)record, (long long)info->lo, (long long)info->hi - 1);
         }
+        memory_upload(w->plan->be, (size_t)n * bytes, to, there);
     }
     return 0;
 }
@@ -110,13 +112,16 @@ void load_random(struct worker *w, const struct psg_records *batch, int64_t firs
     double u[CHUNK];
     for (int i = 0; i < p->n_nodes; i++) {
         int64_t k = p->nodes[i].random;
+        psg_real *to = w->stage ? w->stage : w->random[i];
         for (int64_t at = 0; at < n * k; at += CHUNK) {
             int64_t m = n * k - at < CHUNK ? n * k - at : CHUNK;
             psg_rng_fill_uniform(batch->key, PSG_RNG_DROPOUT, batch->step, (uint32_t)i,
                                  first * k + at, m, u, NULL);
             for (int64_t j = 0; j < m; j++)
-                w->random[i][at + j] = (psg_real)u[j];
+                to[at + j] = (psg_real)u[j];
         }
+        if (k > 0)
+            memory_upload(w->plan->be, (size_t)(n * k) * sizeof *to, to, w->random[i]);
     }
 }
 

@@ -95,6 +95,8 @@ struct psg_plan {
     bool poison; /* tests: what nobody needs any more becomes NaN */
     void *mode_state;
     psg_real *lane_sum; /* [n_lanes - 1, P]; lane 0 adds up in the caller's sum */
+    /* in a device's memory, else NULL: lane 0's sum, the parameters of the current call */
+    psg_real *first_sum, *params;
     struct psg_team *team;
     double sample_ns[4]; /* one thread's time, by kind of work; 0: not known. Not in the bits */
     struct worker *workers; /* [n_threads] */
@@ -119,6 +121,11 @@ struct worker {
     double *sq;        /* [n_groups, tile] */
     psg_real *weight;  /* [n_groups, tile] */
     psg_real *ones;    /* [tile] */
+    /* the same three where the host reads and writes; on the host the very same */
+    double *host_sq;
+    psg_real *host_weight, *host_loss; /* loss: only with a device, [tile] */
+    void *stage;       /* of a device: what is loaded, before it goes there */
+    psg_real *row_out; /* of a device: [tile, P], made when rows are asked for */
     void *mode_state;
     void *blocks;      /* list of everything allocated for this worker */
 };
@@ -126,7 +133,9 @@ struct worker {
 /* Room for n elements, zeroed, 64-byte aligned, freed with the worker; counted in plan->bytes.
  * NULL when out of memory. n may be 0. */
 void *worker_room(struct worker *w, int64_t n, size_t size);
-#define worker_reals(w, n) ((psg_real *)worker_room(w, n, sizeof(psg_real)))
+/* The same in the memory that the backend's kernels work in. */
+void *worker_memory(struct worker *w, int64_t n, size_t size);
+#define worker_reals(w, n) ((psg_real *)worker_memory(w, n, sizeof(psg_real)))
 
 /* ---- load.c ---- */
 /* Fills the inputs of the tile with samples first .. first + n. */

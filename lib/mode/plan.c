@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/memory.h"
 #include "base/cleanup.h"
 #include "mode/mode.h"
 #include "psg/blas.h"
@@ -33,26 +34,36 @@ const char *psg_precision_name(enum psg_precision precision)
 /* A block of worker memory; the list is freed with the worker. */
 struct block {
     struct block *next;
+    const struct psg_backend *be; /* whose memory it is */
     void *memory;
 };
 
-void *worker_room(struct worker *w, int64_t n, size_t size)
+static void *worker_block(struct worker *w, const struct psg_backend *be, int64_t n, size_t size)
 {
     size_t bytes;
-    if (n < 0 || __builtin_mul_overflow((size_t)n, size, &bytes) || bytes > SIZE_MAX - 128)
+    if (n < 0 || __builtin_mul_overflow((size_t)n, size, &bytes) || bytes > SIZE_MAX - 256)
         return NULL;
-    bytes = (bytes + 64 + 63) / 64 * 64;
+    bytes += 63;
     struct block *block = calloc(1, sizeof *block);
-    void *memory = block ? aligned_alloc(64, bytes) : NULL;
+    void *memory = block ? memory_new(be, bytes) : NULL;
     if (!memory) {
         free(block);
         return NULL;
     }
-    memset(memory, 0, bytes);
-    *block = (struct block){ .next = w->blocks, .memory = memory };
+    *block = (struct block){ .next = w->blocks, .be = be, .memory = memory };
     w->blocks = block;
-    w->plan->bytes += bytes + sizeof *block;
+    w->plan->bytes += (bytes + 64) / 64 * 64 + sizeof *block;
     return memory;
+}
+
+void *worker_room(struct worker *w, int64_t n, size_t size)
+{
+    return worker_block(w, psg_backend_ref(), n, size);
+}
+
+void *worker_memory(struct worker *w, int64_t n, size_t size)
+{
+    return worker_block(w, w->plan->be, n, size);
 }
 
 static void worker_close(struct worker *w)
@@ -62,10 +73,42 @@ static void worker_close(struct worker *w)
     w->plan->vt->worker_close(w);
     for (struct block *b = w->blocks, *next; b; b = next) {
         next = b->next;
-        free(b->memory);
+        memory_free(b->be, b->memory);
         free(b);
     }
     memset(w, 0, sizeof *w);
+}
+
+/* The most bytes that are loaded at once: an input or a node's random numbers. */
+static int64_t stage_bytes(const struct psg_plan *plan)
+{
+    const struct psg_program *p = plan->program;
+    int64_t most = 0;
+    for (int i = 0; i < p->n_inputs; i++) {
+        const struct psg_type *type = &p->inputs[i].info.type;
+        int64_t bytes = psg_shape_size(&type->shape) * (int64_t)psg_dtype_size(type->dtype);
+        most = bytes > most ? bytes : most;
+    }
+    for (int i = 0; i < p->n_nodes; i++) {
+        int64_t bytes = p->nodes[i].random * (int64_t)sizeof(psg_real);
+        most = bytes > most ? bytes : most;
+    }
+    return most * plan->tile;
+}
+
+/* Where the host sees what a device computes, and where it writes what a device reads. */
+static bool open_host_side(struct worker *w)
+{
+    const struct psg_plan *plan = w->plan;
+    w->host_sq = w->sq;
+    w->host_weight = w->weight;
+    if (!plan->be->device_memory)
+        return true;
+    w->host_sq = worker_room(w, plan->n_groups * plan->tile, sizeof *w->host_sq);
+    w->host_weight = worker_room(w, plan->n_groups * plan->tile, sizeof *w->host_weight);
+    w->host_loss = worker_room(w, plan->tile, sizeof *w->host_loss);
+    w->stage = worker_room(w, stage_bytes(plan), 1);
+    return w->host_sq && w->host_weight && w->host_loss && w->stage;
 }
 
 static int worker_open(struct psg_plan *plan, struct worker *w, struct psg_error *err)
@@ -76,14 +119,13 @@ static int worker_open(struct psg_plan *plan, struct worker *w, struct psg_error
         if (p->nodes[i].n_in + p->nodes[i].n_param + 16 > most)
             most = p->nodes[i].n_in + p->nodes[i].n_param + 16;
     w->plan = plan;
-    if (!(w->sq = worker_room(w, plan->n_groups * plan->tile, sizeof *w->sq)) ||
+    if (!(w->sq = worker_memory(w, plan->n_groups * plan->tile, sizeof *w->sq)) ||
         !(w->weight = worker_reals(w, plan->n_groups * plan->tile)) ||
         !(w->ones = worker_reals(w, plan->tile)) ||
         !(w->exec_in = worker_room(w, most, sizeof *w->exec_in)) ||
-        !(w->exec_out = worker_room(w, most, sizeof *w->exec_out)))
+        !(w->exec_out = worker_room(w, most, sizeof *w->exec_out)) || !open_host_side(w))
         return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
-    for (int64_t i = 0; i < plan->tile; i++)
-        w->ones[i] = 1;
+    plan->be->fill(plan->tile, 1, w->ones);
     return plan->vt->worker_open(w, err);
 }
 
@@ -100,15 +142,20 @@ static double sample_bytes(const struct psg_program *p, const struct psg_plan_op
     return reals * sizeof(psg_real);
 }
 
-enum { TILE_MAX = 32, LANES_DEFAULT = 8, LANES_MAX = 64 };
+enum { TILE_MAX = 32, DEVICE_TILE_MAX = 256, LANES_DEFAULT = 8, LANES_MAX = 64 };
 
-/* Few enough samples that a tile stays in a core's share of the cache, unless a layer needs
- * more to be fast. The choice depends on program and mode alone: it is part of the result's
+/* On the host few enough samples that a tile stays in a core's share of the cache, unless a layer needs
+ * more to be fast; a device wants many, as far as a part of its memory
+ * goes. The choice depends on program and mode alone: it is part of the result's
  * bits. */
 static int64_t choose_tile(const struct psg_program *p, const struct psg_plan_options *o)
 {
-    const double cache = 2 << 20, room = 64 << 20;
+    const double cache = 2 << 20, room = 64 << 20, device_room = 1 << 30;
     double bytes = sample_bytes(p, o), fit = cache / bytes;
+    if (o->backend && o->backend->device_memory) {
+        fit = device_room / bytes;
+        return fit < 1 ? 1 : fit > DEVICE_TILE_MAX ? DEVICE_TILE_MAX : (int64_t)fit;
+    }
     for (int i = 0; i < p->n_nodes; i++)
         fit = fmax(fit, fmin((double)p->nodes[i].tile, room / bytes));
     return fit < 1 ? 1 : fit > TILE_MAX ? TILE_MAX : (int64_t)fit;
@@ -144,17 +191,45 @@ static int copy_groups(struct psg_plan *plan, const struct psg_plan_options *o,
 }
 
 /* [n_lanes, size], every page touched, so that no batch takes more memory than another. */
-static psg_real *lanes_new(int n_lanes, int64_t size)
+static psg_real *lanes_new(const struct psg_backend *be, int n_lanes, int64_t size)
 {
     size_t bytes;
-    if (__builtin_mul_overflow((size_t)size, n_lanes * sizeof(psg_real), &bytes) ||
-        bytes > SIZE_MAX - 64)
+    if (__builtin_mul_overflow((size_t)size, n_lanes * sizeof(psg_real), &bytes))
         return NULL;
-    bytes = (bytes + 64) / 64 * 64;
-    psg_real *sum = aligned_alloc(64, bytes);
-    if (sum)
-        memset(sum, 0, bytes);
-    return sum;
+    return memory_new(be, bytes);
+}
+
+/* What belongs to no worker. */
+static int open_sums(struct psg_plan *plan, struct psg_error *err)
+{
+    const struct psg_program *p = plan->program;
+    plan->lane_sum = lanes_new(plan->be, plan->n_lanes - 1, p->trainable_size);
+    plan->workers = calloc((size_t)plan->n_threads, sizeof *plan->workers);
+    if (plan->be->device_memory) {
+        plan->first_sum = lanes_new(plan->be, 1, p->trainable_size);
+        plan->params = lanes_new(plan->be, 1, psg_program_param_size(p));
+    }
+    if (!plan->lane_sum || !plan->workers ||
+        (plan->be->device_memory && (!plan->first_sum || !plan->params)))
+        return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
+    plan->bytes += (size_t)(plan->n_lanes - 1) * (size_t)p->trainable_size * sizeof(psg_real);
+    return 0;
+}
+
+/* Layers and samplers of the user's own are functions of the host. */
+static int check_device(const struct psg_plan *plan, struct psg_error *err)
+{
+    const struct psg_program *p = plan->program;
+    for (int i = 0; plan->be->device_memory && i < p->n_nodes; i++) {
+        const struct psg_op *op = p->nodes[i].op;
+        bool own = psg_op_find(op->name) != op &&
+                   (op->forward || op->backward || op->prepare || op->grad_sample);
+        if (own || (p->nodes[i].n_param > 0 && psg_registry_sampler(plan->registry, op->name)))
+            return psg_fail(err, PSG_E_UNSUPPORTED, p->nodes[i].path,
+                            "%s has code of the user's own, which does not run on %s", op->name,
+                            plan->be->name);
+    }
+    return 0;
 }
 
 /* The nodes whose numbers are rounded: not those that make the program's output or the loss, nor
@@ -194,8 +269,8 @@ static int plan_fill(struct psg_plan *plan, const struct psg_plan_options *o,
     plan->vt = o->mode == PSG_MODE_FUNCTORCH || o->mode == PSG_MODE_EW ? &mode_graph
                                                                        : &mode_layered;
     plan->tile = o->tile > 0 ? o->tile : choose_tile(p, o);
-    plan->n_lanes = o->n_lanes > 0 ? o->n_lanes : choose_lanes(p);
-    plan->n_threads = o->n_threads > 0 ? o->n_threads : 1;
+    plan->n_lanes = o->n_lanes > 0 ? o->n_lanes : plan->be->device_memory ? 1 : choose_lanes(p);
+    plan->n_threads = o->n_threads > 0 && !plan->be->device_memory ? o->n_threads : 1;
     plan->input_grads = o->input_grads;
     plan->backward = p->loss != PSG_NONE;
     plan->bf16 = o->precision == PSG_PRECISION_BF16;
@@ -204,18 +279,15 @@ static int plan_fill(struct psg_plan *plan, const struct psg_plan_options *o,
     /* threads of a matrix product inside threads over tiles would only wait for each other */
     int r = plan->be == psg_backend_cpu() ? psg_blas_check(plan->n_threads, err) : 0;
     if (r == 0)
+        r = check_device(plan, err);
+    if (r == 0)
         r = copy_groups(plan, o, err);
     if (r == 0)
         r = plan->vt->compile(plan, err);
     if (r == 0)
         r = rooms_plan(plan, err);
-    if (r)
-        return r;
-    plan->lane_sum = lanes_new(plan->n_lanes - 1, p->trainable_size);
-    plan->workers = calloc((size_t)plan->n_threads, sizeof *plan->workers);
-    if (!plan->lane_sum || !plan->workers)
-        return psg_fail(err, PSG_E_NOMEM, NULL, "out of memory");
-    plan->bytes += (size_t)(plan->n_lanes - 1) * (size_t)p->trainable_size * sizeof(psg_real);
+    if (r == 0)
+        r = open_sums(plan, err);
     for (int t = 0; r == 0 && t < plan->n_threads; t++)
         r = worker_open(plan, &plan->workers[t], err);
     if (r == 0)
@@ -272,7 +344,11 @@ struct psg_plan *psg_plan_free(struct psg_plan *plan)
         rooms_free(plan);
         tile_destroy(plan);
     }
-    free(plan->lane_sum);
+    if (plan->be) {
+        memory_free(plan->be, plan->lane_sum);
+        memory_free(plan->be, plan->first_sum);
+        memory_free(plan->be, plan->params);
+    }
     free(plan->group);
     free(plan->round);
     free(plan);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "backend/memory.h"
 #include "mode/mode.h"
 
 enum what { WHAT_GRADS, WHAT_SUM, WHAT_PLAIN, WHAT_EVALUATE };
@@ -46,36 +47,71 @@ static void work_fail(struct work *work, int64_t tile, const struct psg_error *e
 }
 
 /* Copies n samples of a value out of the tile. */
-static void copy_out(psg_real *to, int64_t first, int64_t n, int64_t size, const psg_real *from)
+static void copy_out(const struct psg_plan *plan, psg_real *to, int64_t first, int64_t n,
+                     int64_t size, const psg_real *from)
 {
     if (to && from && n * size > 0)
-        memcpy(to + first * size, from, (size_t)(n * size) * sizeof *to);
+        memory_download(plan->be, (size_t)(n * size) * sizeof *to, from, to + first * size);
 }
 
-static void grads_out(struct work *work, struct worker *w, int64_t first, int64_t n)
+/* Squared norms, to where the host reads them. */
+static void fetch_norms(struct worker *w)
+{
+    const struct psg_plan *plan = w->plan;
+    memory_download(plan->be, (size_t)(plan->n_groups * plan->tile) * sizeof *w->sq, w->sq,
+                    w->host_sq);
+}
+
+/* Losses of n samples, where the host can read them. */
+static const psg_real *fetch_loss(struct worker *w, int64_t n)
+{
+    const psg_real *loss = w->value[w->plan->program->loss];
+    if (!w->host_loss)
+        return loss;
+    memory_download(w->plan->be, (size_t)n * sizeof *loss, loss, w->host_loss);
+    return w->host_loss;
+}
+
+/* Rows of the tile to the caller's; false: out of a device's memory. */
+static bool rows_out(struct worker *w, int64_t n, psg_real *rows)
+{
+    struct psg_plan *plan = w->plan;
+    int64_t size = plan->program->trainable_size;
+    if (!plan->be->device_memory) {
+        plan->vt->rows(w, n, rows);
+        return true;
+    }
+    if (!w->row_out && !(w->row_out = worker_reals(w, plan->tile * size)))
+        return false;
+    plan->vt->rows(w, n, w->row_out);
+    memory_download(plan->be, (size_t)(n * size) * sizeof *rows, w->row_out, rows);
+    return true;
+}
+
+static bool grads_out(struct work *work, struct worker *w, int64_t first, int64_t n)
 {
     const struct psg_plan *plan = work->plan;
     const struct psg_program *p = plan->program;
     const struct psg_grad_out *out = work->grads;
-    copy_out(out->loss, first, n, 1, w->value[p->loss]);
+    copy_out(plan, out->loss, first, n, 1, w->value[p->loss]);
     if (p->output != PSG_NONE)
-        copy_out(out->output, first, n, value_size(plan, p->output), w->value[p->output]);
+        copy_out(plan, out->output, first, n, value_size(plan, p->output), w->value[p->output]);
+    fetch_norms(w);
     for (int64_t i = 0; out->sqnorm && i < n; i++)
         for (int g = 0; g < plan->n_groups; g++)
-            out->sqnorm[(first + i) * plan->n_groups + g] = w->sq[g * plan->tile + i];
+            out->sqnorm[(first + i) * plan->n_groups + g] = w->host_sq[g * plan->tile + i];
     for (int k = 0; out->input_grad && k < p->n_inputs; k++) {
         if (!out->input_grad[k])
             continue;
         int64_t size = value_size(plan, p->inputs[k].value);
         const psg_real *from = plan->vt->input_grad(w, k);
         if (from)
-            copy_out(out->input_grad[k], first, n, size, from);
+            copy_out(plan, out->input_grad[k], first, n, size, from);
         else
             memset(out->input_grad[k] + first * size, 0,
                    (size_t)(n * size) * sizeof(psg_real));
     }
-    if (out->rows)
-        plan->vt->rows(w, n, out->rows + first * p->trainable_size);
+    return !out->rows || rows_out(w, n, out->rows + first * p->trainable_size);
 }
 
 /* A sample whose norm is not finite gets weight 0 in every group. */
@@ -83,21 +119,24 @@ static void weigh(struct work *work, struct worker *w, int64_t n, struct psg_sum
 {
     const struct psg_plan *plan = work->plan;
     const struct psg_sum_options *o = work->options;
-    const psg_real *loss = w->value[plan->program->loss];
+    const psg_real *loss = fetch_loss(w, n);
+    psg_real *weight = w->host_weight;
+    int64_t n_weights = plan->n_groups * plan->tile;
+    fetch_norms(w);
     if (o->weight)
-        o->weight(o->weight_arg, n, plan->tile, plan->n_groups, w->sq, w->weight);
-    else
-        plan->be->fill(plan->n_groups * plan->tile, 1, w->weight);
+        o->weight(o->weight_arg, n, plan->tile, plan->n_groups, w->host_sq, weight);
+    for (int64_t i = 0; !o->weight && i < n_weights; i++)
+        weight[i] = 1;
     for (int64_t i = 0; i < n; i++) {
         double total = 0;
         bool clipped = false;
         for (int g = 0; g < plan->n_groups; g++) {
-            total += w->sq[g * plan->tile + i];
-            clipped |= w->weight[g * plan->tile + i] < 1;
+            total += w->host_sq[g * plan->tile + i];
+            clipped |= weight[g * plan->tile + i] < 1;
         }
         bool finite = isfinite(total);
         for (int g = 0; !finite && g < plan->n_groups; g++)
-            w->weight[g * plan->tile + i] = 0;
+            weight[g * plan->tile + i] = 0;
         stats->n++;
         stats->n_nonfinite += !finite;
         stats->n_clipped += clipped || !finite;
@@ -108,6 +147,7 @@ static void weigh(struct work *work, struct worker *w, int64_t n, struct psg_sum
             l = isnan(l) || l > bound ? bound : l < 0 ? 0 : l;
         stats->loss_bounded_sum += isfinite(l) ? l : 0;
     }
+    memory_upload(plan->be, (size_t)n_weights * sizeof *weight, weight, w->weight);
 }
 
 static void run_tile(struct work *work, struct worker *w, int64_t tile, psg_real *sum,
@@ -126,7 +166,10 @@ static void run_tile(struct work *work, struct worker *w, int64_t tile, psg_real
     switch (work->what) {
     case WHAT_GRADS:
         plan->vt->norms(w, n, w->sq);
-        grads_out(work, w, first, n);
+        if (!grads_out(work, w, first, n)) {
+            psg_fail(&err, PSG_E_NOMEM, NULL, "out of memory");
+            work_fail(work, tile, &err);
+        }
         break;
     case WHAT_SUM:
         plan->vt->norms(w, n, w->sq);
@@ -135,25 +178,28 @@ static void run_tile(struct work *work, struct worker *w, int64_t tile, psg_real
         break;
     case WHAT_PLAIN:
         plan->vt->plain(w, n, sum);
+        const psg_real *loss = fetch_loss(w, n);
         for (int64_t i = 0; i < n; i++)
-            stats->loss_sum += (double)((psg_real *)w->value[plan->program->loss])[i];
+            stats->loss_sum += (double)loss[i];
         break;
     case WHAT_EVALUATE:
         tile_forward(w, n, false);
         if (plan->program->loss != PSG_NONE)
-            copy_out(work->grads->loss, first, n, 1, w->value[plan->program->loss]);
+            copy_out(plan, work->grads->loss, first, n, 1, w->value[plan->program->loss]);
         if (plan->program->output != PSG_NONE)
-            copy_out(work->grads->output, first, n, value_size(plan, plan->program->output),
+            copy_out(plan, work->grads->output, first, n, value_size(plan, plan->program->output),
                      w->value[plan->program->output]);
         break;
     }
 }
 
-/* Lane 0 adds up where the result belongs. */
+/* Lane 0 adds up where the result belongs, or where a device can. */
 static psg_real *lane_sum(const struct work *work, int lane)
 {
     const struct psg_plan *plan = work->plan;
-    return lane == 0 ? work->sum : plan->lane_sum + (lane - 1) * plan->program->trainable_size;
+    if (lane == 0)
+        return plan->first_sum ? plan->first_sum : work->sum;
+    return plan->lane_sum + (lane - 1) * plan->program->trainable_size;
 }
 
 static void run_lanes(void *arg, int thread, int n_threads)
@@ -164,7 +210,7 @@ static void run_lanes(void *arg, int thread, int n_threads)
     struct worker *w = &plan->workers[thread];
     int64_t size = plan->program->trainable_size;
     atomic_fetch_add(&work->n_came, 1);
-    worker_set_params(w, work->params);
+    worker_set_params(w, plan->params ? plan->params : work->params);
     for (;;) {
         int lane = atomic_fetch_add(&work->next_lane, 1);
         if (lane >= work->n_lanes)
@@ -187,7 +233,8 @@ static void add_lanes(const struct work *work)
         for (int lane = 0; lane + step < work->n_lanes; lane += 2 * step)
             plan->be->axpy(size, 1, lane_sum(work, lane + step), lane_sum(work, lane));
     if (work->n_lanes == 0)
-        plan->be->fill(size, 0, work->sum);
+        plan->be->fill(size, 0, lane_sum(work, 0));
+    memory_download(plan->be, (size_t)size * sizeof *work->sum, lane_sum(work, 0), work->sum);
 }
 
 static void add_stats(const struct work *work, struct psg_sum_stats *stats)
@@ -257,12 +304,15 @@ static int work_run(struct work *work, struct psg_error *err)
             return psg_fail(err, PSG_E_RANGE, NULL, "the step number is too large");
     }
     cut(work);
+    if (plan->params)
+        memory_upload(plan->be, (size_t)psg_program_param_size(plan->program) * sizeof(psg_real),
+                      work->params, plan->params);
     pthread_mutex_init(&work->lock, NULL);
     if (work->n_lanes > 0)
         share_lanes(work);
     pthread_mutex_destroy(&work->lock);
     if (!atomic_load(&work->failed))
-        return 0;
+        return plan->be->wait ? plan->be->wait(err) : 0;
     if (err)
         *err = work->error;
     return work->error.status;

@@ -175,7 +175,7 @@ void tile_poison(struct worker *w, int64_t t)
 {
     const struct rooms *r = &w->plan->rooms;
     for (int i = 0; w->plan->poison && i < r->n; i++)
-        if (r->stay[i].last == t && r->stay[i].bytes > 0)
+        if (r->stay[i].last == t && r->stay[i].bytes > 0 && !w->plan->be->device_memory)
             memset(w->arena + r->stay[i].offset, 0xff, (size_t)r->stay[i].bytes);
 }
 
@@ -185,7 +185,7 @@ static bool open_values(struct worker *w)
     const struct psg_program *p = plan->program;
     w->value = worker_room(w, p->n_values, sizeof *w->value);
     w->grad = worker_room(w, p->n_values, sizeof *w->grad);
-    w->arena = worker_room(w, plan->rooms.bytes, 1);
+    w->arena = worker_memory(w, plan->rooms.bytes, 1);
     if (!w->value || !w->grad || !w->arena)
         return false;
     for (int v = 0; v < p->n_values; v++) {

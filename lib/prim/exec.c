@@ -3,7 +3,26 @@
 
 #include <stdlib.h>
 
+#include "backend/memory.h"
+
 enum { ALIGN = 64 };
+
+/* Fulls, iotas and constants were written by the host; kernels read them where they can. */
+static int place_fixed(struct psg_exec *e, struct psg_error *err)
+{
+    const struct psg_backend *be = e->ctx.be;
+    if (!be->device_memory)
+        return 0;
+    char *memory = memory_new(be, e->fixed_size);
+    if (!memory)
+        return psg_fail(err, PSG_E_NOMEM, "", "out of memory of %s", be->name);
+    memory_upload(be, e->fixed_size, e->fixed, memory);
+    for (int b = 0; b < e->n_buf; b++)
+        if (e->buf[b].kind == EXEC_FIXED)
+            e->buf[b].fixed = memory + ((char *)e->buf[b].fixed - e->fixed);
+    e->fixed_there = memory;
+    return 0;
+}
 
 /* Steps get their arguments' addresses and final buffers; ptr is filled but for the caller's. */
 static int finish(struct psg_exec *e, struct psg_error *err)
@@ -12,7 +31,10 @@ static int finish(struct psg_exec *e, struct psg_error *err)
     if (size < 0)
         return (int)size;
     size_t arena = ((size_t)size / ALIGN + 1) * ALIGN;
-    e->arena = aligned_alloc(ALIGN, arena);
+    int r = place_fixed(e, err);
+    if (r)
+        return r;
+    e->arena = memory_new(e->ctx.be, arena);
     e->ctx.ptr = calloc((size_t)e->n_buf + 1, sizeof *e->ctx.ptr);
     if (!e->arena || !e->ctx.ptr)
         return psg_fail(err, PSG_E_NOMEM, "", "out of memory");
@@ -48,9 +70,6 @@ int psg_exec_new(const struct psg_graph *g, const struct psg_backend *backend,
     int r = psg_graph_check(g, err);
     if (r)
         return r;
-    if (backend->device_memory)
-        return psg_fail(err, PSG_E_UNSUPPORTED, "",
-                        "graphs run in host memory, backend %s has its own", backend->name);
     struct psg_exec *e = calloc(1, sizeof *e);
     if (!e)
         return psg_fail(err, PSG_E_NOMEM, "", "out of memory");
@@ -87,7 +106,8 @@ struct psg_exec *psg_exec_free(struct psg_exec *e)
     free(e->arg);
     free(e->buf);
     free(e->fixed);
-    free(e->arena);
+    memory_free(e->ctx.be, e->fixed_there);
+    memory_free(e->ctx.be, e->arena);
     free(e->ctx.ptr);
     free(e);
     return NULL;

@@ -30,8 +30,10 @@ struct psg_exec {
     int n_buf, cap_buf;
     struct prim_arg *arg; /* of all steps */
     int n_arg, cap_arg;
-    char *fixed; /* memory of fulls and iotas */
-    char *arena;
+    char *fixed; /* memory of fulls and iotas, and of constants for a device */
+    size_t fixed_size;
+    char *fixed_there; /* the same where kernels of a device read it; else NULL */
+    char *arena;       /* in the backend's memory */
     size_t bytes;
 };
 

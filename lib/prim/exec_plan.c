@@ -228,6 +228,12 @@ static void make_dense(struct planner *p, const struct prim_node *node, psg_valu
 
 /* ---- values ---- */
 
+/* What comes after `bytes` fixed ones is aligned for every type. */
+static int64_t fixed_room(int64_t bytes)
+{
+    return (bytes + 7) / 8 * 8;
+}
+
 static void plan_fixed(struct planner *p, const struct prim_node *n)
 {
     const struct psg_type *type = prim_type(p->g, n->out);
@@ -235,7 +241,12 @@ static void plan_fixed(struct planner *p, const struct prim_node *n)
     psg_real *at = (psg_real *)(void *)(p->e->fixed + p->fixed_used);
     *a = (struct prim_arg){ .type = type };
     if (n->kind == PRIM_CONSTANT) {
-        dense_arg(type, new_buf(p, EXEC_FIXED, 0, (void *)(uintptr_t)n->attr), a);
+        void *data = (void *)(uintptr_t)n->attr;
+        if (p->e->ctx.be->device_memory) {
+            data = memcpy(p->e->fixed + p->fixed_used, n->attr, n->attr_size);
+            p->fixed_used += fixed_room((int64_t)n->attr_size);
+        }
+        dense_arg(type, new_buf(p, EXEC_FIXED, 0, data), a);
         return;
     }
     int64_t count = 1;
@@ -248,7 +259,7 @@ static void plan_fixed(struct planner *p, const struct prim_node *n)
             at[i] = (psg_real)i;
         a->stride[axis] = count > 1;
     }
-    p->fixed_used += count * (int64_t)sizeof *at;
+    p->fixed_used += fixed_room(count * (int64_t)sizeof *at);
     a->buf = new_buf(p, EXEC_FIXED, 0, at);
     a->dense = prim_is_dense(&type->shape, a->stride);
     if (p->dense[n->out] && !a->dense)
@@ -312,18 +323,23 @@ static void plan_node(struct planner *p, const struct prim_node *n)
                 copy_into(p, n, &p->rep[n->out + i], p->g->n_input + j);
 }
 
-/* Bytes of all fulls and iotas. */
+/* Bytes of all fulls and iotas, and of constants where the host's are out of reach. */
 static int64_t fixed_bytes(const struct planner *p)
 {
+    const int64_t size = sizeof(psg_real);
     int64_t n = 0;
     for (int i = 0; i < p->g->n_node; i++) {
         const struct prim_node *node = &p->g->node[i];
         if (p->live[i] && node->kind == PRIM_FULL)
-            n++;
-        if (p->live[i] && node->kind == PRIM_IOTA)
-            n += prim_shape(p->g, node->out)->dim[((const struct attr_axis *)node->attr)->axis];
+            n += fixed_room(size);
+        if (p->live[i] && node->kind == PRIM_CONSTANT && p->e->ctx.be->device_memory)
+            n += fixed_room((int64_t)node->attr_size);
+        if (p->live[i] && node->kind == PRIM_IOTA) {
+            int axis = ((const struct attr_axis *)node->attr)->axis;
+            n += fixed_room(prim_shape(p->g, node->out)->dim[axis] * size);
+        }
     }
-    return n * (int64_t)sizeof(psg_real);
+    return n;
 }
 
 static int plan_nodes(struct planner *p)
@@ -342,6 +358,7 @@ static int plan_nodes(struct planner *p)
     e->fixed = malloc((size_t)fixed + 1);
     if (!e->fixed)
         return fail_nomem(p);
+    e->fixed_size = (size_t)fixed;
     e->bytes += (size_t)fixed + 1;
     for (int i = 0; i < g->n_node && !p->status; i++)
         if (p->live[i])

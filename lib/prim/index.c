@@ -150,22 +150,9 @@ static void onehot_run(const struct prim_ctx *x, const struct prim_step *s)
     x->be->scatter_add(n, 1, depth, 1, prim_ptr(x, &s->in[0]), ones, y, depth);
 }
 
-static int convert_plan(struct prim_step *s, const struct psg_backend *be, int64_t *scratch,
-                        struct psg_error *err)
-{
-    (void)scratch;
-    if (be->device_memory)
-        return psg_fail(err, PSG_E_UNSUPPORTED, s->node->place,
-                        "int64 cannot be converted in the memory of backend %s", be->name);
-    return 0;
-}
-
 static void convert_run(const struct prim_ctx *x, const struct prim_step *s)
 {
-    const int64_t *in = prim_ptr(x, &s->in[0]);
-    psg_real *y = prim_ptr(x, &s->out[0]);
-    for (int64_t i = 0, n = prim_size(&s->out[0]); i < n; i++)
-        y[i] = (psg_real)in[i];
+    x->be->convert(prim_size(&s->out[0]), prim_ptr(x, &s->in[0]), prim_ptr(x, &s->out[0]));
 }
 
 /* ---- reverse mode ---- */
@@ -238,5 +225,5 @@ const struct prim prim_scatter_add = { .name = "scatter_add", .run = scatter_add
                                        .vjp = scatter_add_vjp, .batch = scatter_add_batch };
 const struct prim prim_onehot = { .name = "onehot", .plan = onehot_plan, .run = onehot_run,
                                   .batch = onehot_batch };
-const struct prim prim_convert = { .name = "convert", .plan = convert_plan, .run = convert_run,
+const struct prim prim_convert = { .name = "convert", .run = convert_run,
                                    .batch = convert_batch };

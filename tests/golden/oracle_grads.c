@@ -1,4 +1,4 @@
-/* oracle_grads DIR [--mode hooks,ew,...] [--device cpu,ref] [--verbose] [--tap]
+/* oracle_grads DIR [--mode hooks,ew,...] [--device cpu,ref,cuda] [--verbose] [--tap]
  *
  * Every reference case of DIR in every mode: output, loss, norm, per-sample gradients of
  * parameters and inputs; DP-SGD trajectories step by step. One line for each failing case with
@@ -12,10 +12,17 @@
 
 #include "base/cleanup.h"
 #include "grads.h"
+#include "psg/device.h"
+
+enum device { CPU, REF, CUDA, N_DEVICES };
+
+static const char *const device_names[N_DEVICES] = { "cpu", "ref", "cuda" };
 
 struct run_options {
     bool mode[PSG_MODE_COUNT];
-    bool cpu, ref, verbose, tap;
+    bool device[N_DEVICES];
+    const struct psg_backend *backend[N_DEVICES];
+    bool verbose, tap;
     const char *dir;
 };
 
@@ -88,9 +95,10 @@ static bool take_mode(struct run_options *o, const char *word)
 
 static bool take_device(struct run_options *o, const char *word)
 {
-    o->cpu |= strcmp(word, "cpu") == 0;
-    o->ref |= strcmp(word, "ref") == 0;
-    return strcmp(word, "cpu") == 0 || strcmp(word, "ref") == 0;
+    for (int i = 0; i < N_DEVICES; i++)
+        if (strcmp(word, device_names[i]) == 0)
+            return o->device[i] = true;
+    return false;
 }
 
 static bool parse_args(int argc, char **argv, struct run_options *o)
@@ -114,7 +122,7 @@ static bool parse_args(int argc, char **argv, struct run_options *o)
     }
     for (int m = 0; !any_mode && m < PSG_MODE_COUNT; m++)
         o->mode[m] = true;
-    o->cpu |= !o->ref;
+    o->device[CPU] |= !o->device[REF] && !o->device[CUDA];
     return ok && o->dir;
 }
 
@@ -126,16 +134,16 @@ static void run_case(const struct run_options *o, const json_t *index, const cha
     snprintf(path, sizeof path, "%s/%s", o->dir, file);
     char opened[160] = "";
     bool ok = case_open(&c, path, opened, sizeof opened) == 0;
-    for (int k = 0; k < 2 * PSG_MODE_COUNT; k++) {
+    for (int k = 0; k < N_DEVICES * PSG_MODE_COUNT; k++) {
         enum psg_mode mode = (enum psg_mode)(k % PSG_MODE_COUNT);
-        bool ref = k >= PSG_MODE_COUNT;
-        if (!o->mode[mode] || !(ref ? o->ref : o->cpu))
+        int device = k / PSG_MODE_COUNT;
+        if (!o->mode[mode] || !o->device[device])
             continue;
         struct outcome out = { .tolerance = case_real(index_entry(index, file), "tolerance", 0),
                                .tolerance_after =
                                    case_real(index_entry(index, file), "tolerance_abs_after5", 0) };
         if (ok)
-            case_check(&c, mode, ref ? psg_backend_ref() : psg_backend_cpu(), &out);
+            case_check(&c, mode, o->backend[device], &out);
         else
             snprintf(out.why, sizeof out.why, "%s", opened);
         bool pass = ok && out.why[0] == '\0';
@@ -143,14 +151,30 @@ static void run_case(const struct run_options *o, const json_t *index, const cha
         totals->failed += !pass;
         if (o->tap)
             printf("%s %d - %s %s %s%s%s\n", pass ? "ok" : "not ok",
-                   totals->passed + totals->failed, psg_mode_name(mode), ref ? "ref" : "cpu",
+                   totals->passed + totals->failed, psg_mode_name(mode), device_names[device],
                    file, pass ? "" : ": ", pass ? "" : out.why);
         else if (!pass || o->verbose)
             printf("%s %s %s %s: %s (largest error %.2g of the tolerance, at %s)\n",
-                   pass ? "ok" : "FAILED", psg_mode_name(mode), ref ? "ref" : "cpu", file,
+                   pass ? "ok" : "FAILED", psg_mode_name(mode), device_names[device], file,
                    pass ? "" : out.why, out.worst, out.worst_at);
     }
     case_close(&c);
+}
+
+/* false: there is no GPU; why tells the reason */
+static bool open_backends(struct run_options *o, char *why, size_t size)
+{
+    struct psg_devices gpus;
+    struct psg_error err = { 0 };
+    o->backend[CPU] = psg_backend_cpu();
+    o->backend[REF] = psg_backend_ref();
+    if (!o->device[CUDA])
+        return true;
+    psg_cuda_probe(NULL, &gpus);
+    if (gpus.n > 0 && psg_cuda_open(NULL, 0, &o->backend[CUDA], &err) == 0)
+        return true;
+    snprintf(why, size, "%s", gpus.n > 0 ? err.text : gpus.why);
+    return false;
 }
 
 int main(int argc, char **argv)
@@ -160,10 +184,14 @@ int main(int argc, char **argv)
     char path[1024];
     if (!parse_args(argc, argv, &o)) {
         fprintf(stderr, "usage: oracle_grads DIR [--mode hooks,functorch,ew,ghost,auto] "
-                        "[--device cpu,ref] [--verbose] [--tap]\n");
+                        "[--device cpu,ref,cuda] [--verbose] [--tap]\n");
         return 2;
     }
-    char **names = NULL;
+    char **names = NULL, why[320];
+    if (!open_backends(&o, why, sizeof why)) {
+        printf(o.tap ? "1..0 # SKIP %s\n" : "no GPU: %s\n", why);
+        return o.tap ? 0 : 2;
+    }
     int n = list_cases(o.dir, &names);
     if (n < 0 && o.tap) {
         printf("1..0 # SKIP no reference data at %s\n", o.dir);
