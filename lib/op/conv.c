@@ -124,7 +124,7 @@ static int64_t patch_size(const struct geom *g)
 /* A call of conv lays its weights out once for all samples: few positions do not pay for that. */
 static void ask_for_samples(struct psg_infer *c, const struct geom *g)
 {
-    enum { MANY_WEIGHTS = 8192, FEW_POSITIONS = 256, SAMPLES = 4 };
+    enum { MANY_WEIGHTS = 8192, FEW_POSITIONS = 256, SAMPLES = 3 };
     if (g->n_weight >= MANY_WEIGHTS && g->n_out <= FEW_POSITIONS)
         psg_infer_tile(c, SAMPLES);
 }
