@@ -17,12 +17,14 @@
 #include "base/cleanup.h"
 #include "floor.h"
 #include "models.h"
+#include "psg/device.h"
 #include "psg/train.h"
 
 enum { RECORDS = 16 }; /* in the data set, times the batch */
 
 struct bench {
     const char *model, *mode, *backend;
+    const struct psg_backend *be; /* of that name */
     int64_t batch, tile;
     int threads, steps, warmup;
     bool non_private, sum, json;
@@ -221,7 +223,7 @@ static int measure(const struct bench *b, const struct psg_program *p, const str
                    struct psg_error *err)
 {
     struct psg_train_options o = {
-        .plan = { .mode = psg_mode_find(b->mode), .backend = psg_backend_find(b->backend),
+        .plan = { .mode = psg_mode_find(b->mode), .backend = b->be,
                   .n_threads = b->threads, .tile = b->tile },
         .is_private = !b->non_private,
         .clipping = PSG_CLIP_FLAT,
@@ -260,11 +262,15 @@ static int measure(const struct bench *b, const struct psg_program *p, const str
     return 0;
 }
 
-static int run(const struct bench *b, struct psg_error *err)
+static int run(struct bench *b, struct psg_error *err)
 {
     const struct model *m = model_find(b->model);
     _cleanup_(psg_program_freep) struct psg_program *p = NULL;
-    if (!m || psg_mode_find(b->mode) < 0 || !psg_backend_find(b->backend))
+    if (strcmp(b->backend, "cuda") == 0 && psg_cuda_open(NULL, 0, &b->be, err))
+        return err->status;
+    if (!b->be)
+        b->be = psg_backend_find(b->backend);
+    if (!m || psg_mode_find(b->mode) < 0 || !b->be)
         return psg_fail(err, PSG_E_INVALID, NULL, "no such model, mode or device");
     struct data d = { 0 };
     int r = model_build(m, &p, err);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "backend/memory.h"
 #include "base/cleanup.h"
 #include "program/program.h"
 #include "psg/dp.h"
@@ -16,38 +17,63 @@ static double now_ms(void)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
+/* Kernels of a device are queued: the time is there when they are done. */
+static double done_ms(const struct psg_backend *be)
+{
+    if (be->wait && be->wait(NULL))
+        return NAN;
+    return now_ms();
+}
+
 /* best of a few, as everything that disturbs makes them slower */
 static double gemm_gflops(const struct psg_backend *be)
 {
-    enum { N = 512, ROUNDS = 8 };
-    _cleanup_free_ psg_real *a = calloc(N * N, sizeof *a), *b = calloc(N * N, sizeof *b),
-                            *c = calloc(N * N, sizeof *c);
-    struct psg_gemm g = { .m = N, .n = N, .k = N, .lda = N, .ldb = N, .ldc = N, .alpha = 1 };
-    double best = INFINITY;
+    enum { ROUNDS = 8 };
+    const int64_t n = be->device_memory ? 4096 : 512;
+    size_t bytes = (size_t)(n * n) * sizeof(psg_real);
+    psg_real *a = memory_new(be, bytes), *b = memory_new(be, bytes), *c = memory_new(be, bytes);
+    struct psg_gemm g = { .m = n, .n = n, .k = n, .lda = n, .ldb = n, .ldc = n, .alpha = 1 };
+    double best = INFINITY, t = done_ms(be);
     for (int i = 0; a && b && c && i < ROUNDS; i++) {
-        double t = now_ms();
         be->gemm(&g, a, b, c);
-        best = fmin(best, now_ms() - t);
+        double end = done_ms(be);
+        best = fmin(best, end - t);
+        t = end;
     }
-    return 2.0 * N * N * N / best * 1e-6;
+    memory_free(be, a);
+    memory_free(be, b);
+    memory_free(be, c);
+    return 2.0 * (double)(n * n * n) / best * 1e-6;
 }
 
 /* a copy reads and writes */
-static double gb_per_s(void)
+static double copy_ms(const struct psg_backend *be, size_t size, char *a, char *b)
 {
-    enum { SIZE = 32 << 20, ROUNDS = 5 };
-    _cleanup_free_ char *a = malloc(SIZE), *b = malloc(SIZE);
-    double best = INFINITY;
-    if (!a || !b)
-        return NAN;
-    memset(a, 1, SIZE);
-    for (int i = 0; i <= ROUNDS; i++) {
-        double t = now_ms();
-        memcpy(b, a, SIZE);
-        best = i > 0 ? fmin(best, now_ms() - t) : best;
-        memcpy(a, b + SIZE / 2, 64);
+    double t = now_ms();
+    if (be->device_memory) {
+        int64_t n = (int64_t)(size / sizeof(psg_real)), one = 1;
+        be->copy(&PSG_SHAPE(n), sizeof(psg_real), a, &one, b, &one);
+        return done_ms(be) - t;
     }
-    return 2.0 * SIZE / best * 1e-6;
+    memcpy(b, a, size);
+    t = now_ms() - t;
+    memcpy(a, b + size / 2, 64); /* so that the copy is needed */
+    return t;
+}
+
+static double gb_per_s(const struct psg_backend *be)
+{
+    enum { ROUNDS = 5 };
+    const size_t size = (size_t)(be->device_memory ? 512 : 32) << 20;
+    char *a = memory_new(be, size), *b = memory_new(be, size);
+    double best = INFINITY;
+    for (int i = 0; a && b && i <= ROUNDS; i++) {
+        double t = copy_ms(be, size, a, b);
+        best = i > 0 ? fmin(best, t) : best;
+    }
+    memory_free(be, a);
+    memory_free(be, b);
+    return best < INFINITY ? 2.0 * (double)size / best * 1e-6 : NAN;
 }
 
 static double noise_ns(void)
@@ -68,7 +94,7 @@ static double noise_ns(void)
 
 int machine_measure(const struct psg_backend *be, struct machine *m)
 {
-    *m = (struct machine){ gemm_gflops(be), gb_per_s(), noise_ns() };
+    *m = (struct machine){ gemm_gflops(be), gb_per_s(be), noise_ns() };
     return isfinite(m->gemm_gflops) && isfinite(m->gb_per_s) && isfinite(m->noise_ns)
                ? 0
                : PSG_E_NOMEM;
