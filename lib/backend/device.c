@@ -29,8 +29,9 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-static const struct psg_cuda_plugin *plugin_load(const char *path, struct psg_error *err)
+const struct psg_cuda_plugin *psg_cuda_load(const char *path, struct psg_error *err)
 {
+    path = path ? path : psg_cuda_plugin_path();
     if (access(path, F_OK) != 0) {
         psg_fail(err, PSG_E_UNSUPPORTED, "device", "the GPU plugin %s is not installed",
                  base_name(path));
@@ -66,7 +67,7 @@ static void probe_child(const char *path, int out)
 {
     struct psg_devices devices = { 0 };
     struct psg_error err = { 0 };
-    const struct psg_cuda_plugin *p = plugin_load(path, &err);
+    const struct psg_cuda_plugin *p = psg_cuda_load(path, &err);
     if (p)
         p->probe(&devices);
     else
@@ -174,7 +175,7 @@ void psg_cuda_probe(const char *path, struct psg_devices *devices)
 int psg_cuda_open(const char *path, int device, const struct psg_backend **bep,
                   struct psg_error *err)
 {
-    const struct psg_cuda_plugin *p = plugin_load(path ? path : psg_cuda_plugin_path(), err);
+    const struct psg_cuda_plugin *p = psg_cuda_load(path, err);
     *bep = NULL;
     return p ? p->open(device, bep, err) : PSG_E_UNSUPPORTED;
 }

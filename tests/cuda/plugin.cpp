@@ -1,5 +1,6 @@
 /* The emulated GPU as a plugin, so that every program that can use a GPU can use this one. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "backend/cuda/cuda.h"
 #include "emulate.h"
@@ -35,4 +36,6 @@ const struct psg_cuda_plugin psg_cuda_plugin = {
     .devices_size = sizeof(struct psg_devices),
     .probe = probe,
     .open = open_gpu,
+    .shared = malloc,
+    .shared_free = free,
 };

@@ -18,7 +18,10 @@ extern const struct backend_case backend_matrix_cases[];
 extern const struct backend_case backend_elementwise_cases[];
 extern const struct backend_case backend_window_cases[];
 
-/* The i-th version of the backend that this program tests; NULL after the last one. */
+/* How many versions of a backend this program tests; 0: none can be tested here, and why has been
+ * printed for TAP. */
+int tested_backends(void);
+/* Version i of them. Called by the test itself, in its process. */
 const struct psg_backend *tested_backend(int i);
 
 #endif

@@ -248,7 +248,7 @@ static void table_case(const struct psg_backend *be, struct seed *s)
 {
     int64_t batch = seed_size(s, 4), count = seed_size(s, 60), rows = seed_size(s, 20);
     int64_t dim = seed_size(s, 40), stride = seed_int(s, 0, 1) ? 0 : rows * dim + 3;
-    int64_t id[4 * 60];
+    int64_t *id = shared_zeros(batch * count, sizeof *id);
     for (int64_t i = 0; i < batch * count; i++)
         id[i] = seed_int(s, -2, rows + 1);
     _cleanup_buffer_ struct buffer table =
@@ -263,6 +263,7 @@ static void table_case(const struct psg_backend *be, struct seed *s)
     be->scatter_add(batch, count, rows, dim, id, x.at, table.at, stride);
     ref()->scatter_add(batch, count, rows, dim, id, x.at, want.at, stride);
     buffer_close("scatter_add", &table, &want, NULL, 0, 0); /* same order: same bits */
+    shared_free(id);
 }
 
 static void merge_case(const struct psg_backend *be, struct seed *s)
@@ -270,8 +271,7 @@ static void merge_case(const struct psg_backend *be, struct seed *s)
     int64_t batch = seed_size(s, 3), count = seed_size(s, 1500),
             rows = seed_int(s, 1, 2000);
     int64_t skip = seed_int(s, -1, 3), n = batch * count;
-    int64_t *id = calloc((size_t)(3 * n + 1), sizeof *id);
-    ck_assert_ptr_nonnull(id);
+    int64_t *id = shared_zeros(3 * n + 1, sizeof *id);
     for (int64_t i = 0; i < n; i++)
         id[i] = seed_int(s, 0, 1) ? seed_int(s, -2, 9) : seed_int(s, -2, rows + 1);
     be->merge_ids(batch, count, rows, skip, id, id + n);
@@ -282,7 +282,7 @@ static void merge_case(const struct psg_backend *be, struct seed *s)
     be->convert(n, id, y.at);
     ref()->convert(n, id, y0.at);
     buffer_close("convert", &y, &y0, NULL, 0, 0);
-    free(id);
+    shared_free(id);
 }
 
 /* a step of a recurrent layer and back, rows a little apart, some steps masked out */

@@ -215,8 +215,7 @@ static void max_pool_case(const struct psg_backend *be, struct seed *s)
     if (n_in > 0 && seed_int(s, 0, 1))
         x.at[seed_int(s, 0, n_in - 1)] = (psg_real)NAN;
     _cleanup_buffer_ struct buffer y = buffer_make(n_out), y0 = buffer_make(n_out);
-    int64_t *arg = calloc((size_t)(2 * n_out + 1), sizeof *arg);
-    ck_assert_ptr_nonnull(arg);
+    int64_t *arg = shared_zeros(2 * n_out + 1, sizeof *arg);
     int64_t *arg0 = arg + n_out + 1;
     arg[n_out] = 77;
     be->max_pool(&w, outer, x.at, y.at, arg);
@@ -228,7 +227,7 @@ static void max_pool_case(const struct psg_backend *be, struct seed *s)
     _cleanup_buffer_ struct buffer dx = buffer_make(n_in), dx0 = buffer_make(n_in);
     be->max_pool_bwd(&w, outer, dy.at, arg0, dx.at);
     ref()->max_pool_bwd(&w, outer, dy.at, arg0, dx0.at);
-    free(arg);
+    shared_free(arg);
     buffer_close("max_pool_bwd", &dx, &dx0, NULL, 0, 0);
 }
 

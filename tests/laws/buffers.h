@@ -65,6 +65,30 @@ static inline int64_t seed_size(struct seed *s, int64_t high)
 
 enum { BUFFER_GUARD = 32 };
 
+/* Memory that kernels and the host both read. A program that tests a GPU brings its own. */
+#ifdef BUFFERS_SHARED
+void *shared_room(size_t bytes);
+void shared_free(void *memory);
+#else
+static inline void *shared_room(size_t bytes)
+{
+    return malloc(bytes);
+}
+
+static inline void shared_free(void *memory)
+{
+    free(memory);
+}
+#endif
+
+/* n zeros of any type. */
+static inline void *shared_zeros(int64_t n, size_t size)
+{
+    void *memory = shared_room((size_t)n * size + 1);
+    ck_assert_ptr_nonnull(memory);
+    return memset(memory, 0, (size_t)n * size);
+}
+
 struct buffer {
     int64_t n;
     psg_real *all, *at; /* at = all + BUFFER_GUARD */
@@ -78,7 +102,7 @@ static inline psg_real buffer_canary(int64_t i)
 static inline struct buffer buffer_make(int64_t n)
 {
     struct buffer b = { .n = n };
-    b.all = malloc((size_t)(n + 2 * BUFFER_GUARD) * sizeof(psg_real));
+    b.all = shared_room((size_t)(n + 2 * BUFFER_GUARD) * sizeof(psg_real));
     ck_assert_ptr_nonnull(b.all);
     b.at = b.all + BUFFER_GUARD;
     for (int64_t i = 0; i < BUFFER_GUARD; i++)
@@ -124,7 +148,7 @@ static inline void buffer_unguard(const struct buffer *b)
 static inline void buffer_freep(struct buffer *b)
 {
     buffer_unguard(b);
-    free(b->all);
+    shared_free(b->all);
 }
 
 #define _cleanup_buffer_ __attribute__((cleanup(buffer_freep)))

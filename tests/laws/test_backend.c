@@ -139,7 +139,7 @@ static void grads_case(const struct psg_backend *be, struct seed *s)
             (psg_real)(seed_int(s, 0, 1) ? NAN : INFINITY);
         c.at[bad] = 0;
     }
-    double sq[20], sq0[20];
+    double *sq = shared_zeros(40, sizeof *sq), *sq0 = sq + 20;
     for (int64_t i = 0; i < n; i++)
         sq[i] = sq0[i] = seed_real(s, 0, 3);
     be->add_sqnorm(n, p, g.at, stride, sq);
@@ -148,6 +148,7 @@ static void grads_case(const struct psg_backend *be, struct seed *s)
         ck_assert_msg(number_close(sq[i], sq0[i], ((double)p + 4) * DBL_EPSILON * sq0[i]),
                       "add_sqnorm[%lld]: %.17g, reference %.17g", (long long)i, sq[i],
                       sq0[i]);
+    shared_free(sq);
     _cleanup_buffer_ struct buffer sum = buffer_random(s, p, -1, 1);
     _cleanup_buffer_ struct buffer sum0 = buffer_clone(&sum), scale = buffer_abs(&sum);
     _cleanup_buffer_ struct buffer ag = buffer_abs(&g);
@@ -207,9 +208,9 @@ END_TEST
 
 int main(void)
 {
-    int n_versions = 0;
-    while (tested_backend(n_versions))
-        n_versions++;
+    int n_versions = tested_backends();
+    if (n_versions == 0)
+        return EXIT_SUCCESS;
     Suite *suite = suite_create("backend");
     TCase *tc = tcase_create("law2");
     tcase_add_loop_test(tc, matrix_kernels_equal_ref, 0, n_versions * case_count(lists[0]));

@@ -29,9 +29,7 @@ static void check_op(int i, const struct psg_backend *be)
 /* the loop index counts backends of all layer functions */
 START_TEST(laws)
 {
-    int n = 0;
-    while (tested_backend(n))
-        n++;
+    int n = tested_backends();
     check_op(_i / n, tested_backend(_i % n));
 }
 END_TEST
@@ -40,9 +38,7 @@ int main(void)
 {
     Suite *suite = suite_create("ops");
     const char *only = getenv("OPS_ONLY");
-    int n = 0;
-    while (tested_backend(n))
-        n++;
+    int n = tested_backends();
     for (int i = 0; psg_op_at(i); i++) {
         if (only && strcmp(only, psg_op_at(i)->name) != 0)
             continue;

@@ -142,6 +142,13 @@ static int plugin_open(int device, const struct psg_backend **bep, struct psg_er
     return 0;
 }
 
+static void *plugin_shared(size_t bytes)
+{
+    void *memory = NULL;
+    (void)cuda_stream();
+    return cudaMallocManaged(&memory, bytes) == cudaSuccess ? memory : NULL;
+}
+
 extern "C" PSG_API const struct psg_cuda_plugin psg_cuda_plugin;
 const struct psg_cuda_plugin psg_cuda_plugin = {
     .abi = PSG_CUDA_ABI,
@@ -150,4 +157,6 @@ const struct psg_cuda_plugin psg_cuda_plugin = {
     .devices_size = sizeof(struct psg_devices),
     .probe = plugin_probe,
     .open = plugin_open,
+    .shared = plugin_shared,
+    .shared_free = cuda_release,
 };

@@ -51,7 +51,13 @@ struct psg_cuda_plugin {
     uint32_t devices_size; /* of struct psg_devices */
     void (*probe)(struct psg_devices *devices);
     int (*open)(int device, const struct psg_backend **bep, struct psg_error *err);
+    /* For tests, after open: memory that kernels and the host both read, once kernels are done. */
+    void *(*shared)(size_t bytes);
+    void (*shared_free)(void *memory);
 };
+
+/* Loads the plugin at path, NULL: psg_cuda_plugin_path(). NULL with err filled. */
+PSG_API const struct psg_cuda_plugin *psg_cuda_load(const char *path, struct psg_error *err);
 
 #ifdef __cplusplus
 }
