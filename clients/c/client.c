@@ -240,16 +240,44 @@ static int send_to_dataset(dpc_client *client, const char *method, const char *d
     return r;
 }
 
-int dpc_budget_change(dpc_client *client, const char *dataset, const char *change, size_t len,
-                      struct dpc_text *budget, struct dpc_error *err)
+/* the same with an Idempotency-Key, so that it may be sent again */
+static int send_once(dpc_client *client, const char *method, const char *dataset, const char *rest,
+                     const char *body, size_t len, const char *key, struct dpc_text *answer,
+                     struct dpc_error *err)
 {
-    return send_to_dataset(client, "PATCH", dataset, "/budget", change, len, budget, err);
+    char header[KEY_HEADER];
+    *answer = (struct dpc_text){ 0 };
+    int r = key_header(key, header, err);
+    if (r)
+        return r;
+    char *path = path_of(err, "/datasets/", dataset, rest);
+    if (!path)
+        return err ? err->status : DPC_E_INVALID;
+    struct http_request request = { .method = method,
+                                    .path = path,
+                                    .body = body,
+                                    .len = len,
+                                    .headers = { header },
+                                    .again = true };
+    r = request_text(client, &request, answer, err);
+    free(path);
+    return r;
+}
+
+int dpc_budget_change(dpc_client *client, const char *dataset, const char *change, size_t len,
+                      const char *idempotency_key, struct dpc_text *budget,
+                      struct dpc_error *err)
+{
+    return send_once(client, "PATCH", dataset, "/budget", change, len, idempotency_key, budget,
+                     err);
 }
 
 int dpc_ledger_import(dpc_client *client, const char *dataset, const char *import, size_t len,
-                      struct dpc_text *budget, struct dpc_error *err)
+                      const char *idempotency_key, struct dpc_text *budget,
+                      struct dpc_error *err)
 {
-    return send_to_dataset(client, "POST", dataset, "/ledger", import, len, budget, err);
+    return send_once(client, "POST", dataset, "/ledger", import, len, idempotency_key, budget,
+                     err);
 }
 
 int dpc_ledger(dpc_client *client, const char *dataset, int64_t after, struct dpc_text *page,

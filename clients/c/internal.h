@@ -70,6 +70,10 @@ void buffer_free(struct buffer *buffer);
 /* "/jobs/" id rest, with id escaped; NULL with err filled. To be freed. */
 char *path_of(struct dpc_error *err, const char *prefix, const char *id, const char *rest);
 
+enum { KEY_HEADER = 320 };
+/* The line of an Idempotency-Key; key NULL: one is made. */
+int key_header(const char *key, char header[KEY_HEADER], struct dpc_error *err);
+
 /* Milliseconds of a clock that only goes forward. */
 int64_t clock_ms(void);
 /* base, doubled `tries` times, at most max, give or take a quarter */

@@ -153,18 +153,27 @@ static int make_key(char key[33])
     return 0;
 }
 
-int dpc_submit(dpc_client *client, const char *spec, size_t len,
-               const char *idempotency_key, struct dpc_job **jobp, struct dpc_error *err)
+int key_header(const char *key, char header[KEY_HEADER], struct dpc_error *err)
 {
-    char made[33], header[320];
-    *jobp = NULL;
-    if (!idempotency_key && make_key(made))
+    char made[33];
+    if (!key && make_key(made))
         return client_fail(err, DPC_E_INVALID, "no random numbers for an Idempotency-Key");
-    const char *key = idempotency_key ? idempotency_key : made;
+    key = key ? key : made;
     if (!key[0] || strlen(key) > 255 || key[strcspn(key, "\r\n")])
         return client_fail(err, DPC_E_INVALID,
                            "an Idempotency-Key has 1 to 255 characters");
-    snprintf(header, sizeof header, "Idempotency-Key: %s", key);
+    snprintf(header, KEY_HEADER, "Idempotency-Key: %s", key);
+    return 0;
+}
+
+int dpc_submit(dpc_client *client, const char *spec, size_t len,
+               const char *idempotency_key, struct dpc_job **jobp, struct dpc_error *err)
+{
+    char header[KEY_HEADER];
+    *jobp = NULL;
+    int r = key_header(idempotency_key, header, err);
+    if (r)
+        return r;
     struct http_request request = { .method = "POST",
                                     .path = "/jobs",
                                     .body = spec,

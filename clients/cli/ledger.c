@@ -10,10 +10,11 @@
 #include "event.h"
 
 typedef int (*send_fn)(dpc_client *client, const char *name, const char *body, size_t len,
-                       struct dpc_text *answer, struct dpc_error *err);
+                       const char *key, struct dpc_text *answer, struct dpc_error *err);
 
 /* Sends the body (taken) and prints the budget that follows. */
-static int send_body(struct cli *cli, const char *dataset, json_t *body, send_fn fn)
+static int send_body(struct cli *cli, const char *dataset, json_t *body, const char *key,
+                     send_fn fn)
 {
     char *text = body ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(body);
@@ -25,7 +26,7 @@ static int send_body(struct cli *cli, const char *dataset, json_t *body, send_fn
     struct dpc_text answer;
     dpc_client *client = cli_open(cli);
     int r = EXIT_FAILED;
-    if (client && fn(client, dataset, text, strlen(text), &answer, &err)) {
+    if (client && fn(client, dataset, text, strlen(text), key, &answer, &err)) {
         r = cli_fail(&err);
     } else if (client) {
         cli_print_json(cli, &answer);
@@ -45,11 +46,12 @@ static int fail_option(const char *command, const char *what)
 
 int command_ledger_raise(struct cli *cli, int argc, char **argv)
 {
-    const char *dataset, *reason = NULL;
+    const char *dataset, *reason = NULL, *key = NULL;
     double epsilon = NAN;
     const struct args_option options[] = {
         { "epsilon", "EPSILON", ARGS_REAL, &epsilon, "the new cap" },
         { "reason", "TEXT", ARGS_TEXT, &reason, "why; kept in the ledger with your name" },
+        { "idempotency-key", "TEXT", ARGS_TEXT, &key, "the same key never changes the cap twice" },
     };
     const struct args_spec spec = { "ledger raise",
                                     "DATASET",
@@ -64,7 +66,8 @@ int command_ledger_raise(struct cli *cli, int argc, char **argv)
         return r;
     if (isnan(epsilon) || !reason)
         return fail_option("raise", "needs --epsilon and --reason");
-    return send_body(cli, dataset, json_pack("{s:f, s:s}", "epsilon", epsilon, "reason", reason),
+    return send_body(cli, dataset,
+                     json_pack("{s:f, s:s}", "epsilon", epsilon, "reason", reason), key,
                      dpc_budget_change);
 }
 
@@ -89,7 +92,8 @@ static int freeze(struct cli *cli, bool frozen, int argc, char **argv)
         return r;
     if (!reason)
         return fail_option(name + strlen("ledger "), "needs --reason");
-    return send_body(cli, dataset, json_pack("{s:b, s:s}", "frozen", frozen, "reason", reason),
+    return send_body(cli, dataset,
+                     json_pack("{s:b, s:s}", "frozen", frozen, "reason", reason), NULL,
                      dpc_budget_change);
 }
 
@@ -129,7 +133,7 @@ static json_t *import_body(const struct args_list *list, double epsilon, const c
 
 int command_ledger_import(struct cli *cli, int argc, char **argv)
 {
-    const char *dataset, *reason = NULL;
+    const char *dataset, *reason = NULL, *key = NULL;
     double epsilon = NAN;
     struct args_list events = { 0 };
     const struct args_option options[] = {
@@ -137,6 +141,7 @@ int command_ledger_import(struct cli *cli, int argc, char **argv)
           "steps of sample rate Q and noise multiplier S; repeatable" },
         { "epsilon", "EPSILON", ARGS_REAL, &epsilon, "of releases with delta 0" },
         { "reason", "TEXT", ARGS_TEXT, &reason, "what it was; kept in the ledger" },
+        { "idempotency-key", "TEXT", ARGS_TEXT, &key, "the same key never counts it twice" },
     };
     const struct args_spec spec = { "ledger import",
                                     "DATASET",
@@ -155,7 +160,8 @@ int command_ledger_import(struct cli *cli, int argc, char **argv)
         if (event_parse(events.values[i], &e))
             return fail_option("import", "an event is SAMPLE_RATE,NOISE_MULTIPLIER,STEPS");
     }
-    return send_body(cli, dataset, import_body(&events, epsilon, reason), dpc_ledger_import);
+    return send_body(cli, dataset, import_body(&events, epsilon, reason), key,
+                     dpc_ledger_import);
 }
 
 int command_ledger_show(struct cli *cli, int argc, char **argv)

@@ -212,14 +212,18 @@ int datasets_budget(struct datasets *datasets, const char *id, struct answer *an
     return answer_budget(datasets, STORE_READER, id, answer, p);
 }
 
-/* The budget after a change that answered r; ends the change. */
-static int finish_change(struct datasets *datasets, const char *id, int r, struct answer *answer,
+/* The budget after a change that answered r, or what the key was answered before; ends the change. */
+static int finish_change(struct datasets *datasets, const char *id, int r, const char *actor,
+                         const struct datasets_key *key, struct answer *answer,
                          struct problem *p)
 {
+    bool again = key && key->replayed;
     if (r == LEDGER_E_UNKNOWN)
         r = error_refuse(p, PROBLEM_NOT_FOUND, "no dataset with a budget has this name");
-    if (r == 0)
+    if (r == 0 && !again)
         r = answer_budget(datasets, STORE_WRITER, id, answer, p);
+    if (r == 0 && !again)
+        r = datasets_key_remember(datasets->store, actor, key, answer, p);
     r = store_end(datasets->store, r, p);
     if (r)
         answer_clear(answer);
@@ -227,23 +231,29 @@ static int finish_change(struct datasets *datasets, const char *id, int r, struc
 }
 
 int datasets_change(struct datasets *datasets, const char *id, const struct budget_change *change,
-                    const char *actor, struct answer *answer, struct problem *p)
+                    const char *actor, struct datasets_key *key, struct answer *answer,
+                    struct problem *p)
 {
     int r = store_begin(datasets->store, p);
     if (r)
         return r;
-    r = ledger_change(datasets->store, id, change, actor, p);
-    return finish_change(datasets, id, r, answer, p);
+    r = datasets_key_find(datasets->store, actor, key, answer, p);
+    if (r == 0 && !(key && key->replayed))
+        r = ledger_change(datasets->store, id, change, actor, p);
+    return finish_change(datasets, id, r, actor, key, answer, p);
 }
 
 int datasets_import(struct datasets *datasets, const char *id, const struct ledger_import *import,
-                    const char *actor, struct answer *answer, struct problem *p)
+                    const char *actor, struct datasets_key *key, struct answer *answer,
+                    struct problem *p)
 {
     int r = store_begin(datasets->store, p);
     if (r)
         return r;
-    r = ledger_import(datasets->store, id, import, actor, p);
-    return finish_change(datasets, id, r, answer, p);
+    r = datasets_key_find(datasets->store, actor, key, answer, p);
+    if (r == 0 && !(key && key->replayed))
+        r = ledger_import(datasets->store, id, import, actor, p);
+    return finish_change(datasets, id, r, actor, key, answer, p);
 }
 
 /* ---- ledger rows: encoded one by one into a page ---- */

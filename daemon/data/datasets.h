@@ -67,14 +67,25 @@ int datasets_budget(struct datasets *datasets, const char *id, struct answer *an
 /* Rows of the ledger that concern this dataset with seq > after. */
 int datasets_ledger(struct datasets *datasets, const char *id, uint64_t after, int limit,
                     struct answer *answer, struct problem *p);
-/* Raises the cap, freezes or thaws. Lowering the cap below what is spent is refused. */
+
+/* An Idempotency-Key: the same owner, text and fingerprint (of what is asked) within 24 hours
+ * answers the first change again, with replayed = true; another fingerprint is refused. */
+struct datasets_key {
+    const char *text;
+    uint8_t fingerprint[32];
+    bool replayed; /* out */
+};
+
+/* Raises the cap, freezes or thaws. Lowering the cap below what is spent is refused. key NULL:
+ * none. */
 int datasets_change(struct datasets *datasets, const char *id,
                     const struct budget_change *change, const char *actor,
-                    struct answer *answer, struct problem *p);
+                    struct datasets_key *key, struct answer *answer, struct problem *p);
 
 /* Counts what was released elsewhere. */
 int datasets_import(struct datasets *datasets, const char *id, const struct ledger_import *import,
-                    const char *actor, struct answer *answer, struct problem *p);
+                    const char *actor, struct datasets_key *key, struct answer *answer,
+                    struct problem *p);
 
 /* ---- for jobs ---- */
 

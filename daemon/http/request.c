@@ -10,6 +10,20 @@ const char *request_header(const struct request *req, const char *name)
     return MHD_lookup_connection_value(req->mhd, MHD_HEADER_KIND, name);
 }
 
+bool request_key(const struct request *req, const char **keyp, struct problem *p)
+{
+    enum { KEY_MAX = 255 };
+    const char *key = *keyp = request_header(req, "Idempotency-Key");
+    size_t n = 0;
+    while (key != NULL && key[n] > ' ' && key[n] <= '~')
+        n++;
+    if (key == NULL || (n > 0 && n <= KEY_MAX && key[n] == '\0'))
+        return true;
+    problem_set(p, PROBLEM_BAD_REQUEST,
+                "Idempotency-Key: 1 to %d printable characters without spaces", KEY_MAX);
+    return false;
+}
+
 const char *request_param(const struct request *req, const char *name)
 {
     return target_param(&req->target, name);

@@ -76,6 +76,8 @@ struct request {
 
 /* Value of a header, NULL when absent. */
 const char *request_header(const struct request *req, const char *name);
+/* The Idempotency-Key, NULL without one; false with *p filled when it is not well formed. */
+bool request_key(const struct request *req, const char **keyp, struct problem *p);
 
 /* Value of a query parameter, NULL when absent. */
 const char *request_param(const struct request *req, const char *name);

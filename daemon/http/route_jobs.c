@@ -11,17 +11,6 @@
 #include "job/jobs.h"
 #include "proto/job_spec.h"
 
-enum { KEY_MAX = 255 };
-
-static bool key_valid(const char *key)
-{
-    size_t n = strlen(key);
-    for (size_t i = 0; i < n; i++)
-        if (key[i] <= ' ' || key[i] > '~')
-            return false;
-    return n > 0 && n <= KEY_MAX;
-}
-
 /* A submission on its way: the plan of one that names files is made on a thread. */
 struct submission {
     struct job_spec *spec;
@@ -92,15 +81,13 @@ enum MHD_Result route_job_submit(struct request *req)
 {
     struct problem p;
     bool dry = false;
+    const char *key;
     struct job_spec *spec = NULL;
     problem_init(&p);
     if (!request_param_flag(req, "dry_run", &dry, &p))
         return reply_problem(req, &p, NULL);
-    const char *key = request_header(req, "Idempotency-Key");
-    if (key != NULL && !key_valid(key))
-        return reply_error(req, PROBLEM_BAD_REQUEST,
-                           "Idempotency-Key: 1 to %d printable characters without spaces",
-                           KEY_MAX);
+    if (!request_key(req, &key, &p))
+        return reply_problem(req, &p, NULL);
     if (job_spec_decode(&spec, req->body != NULL ? req->body : "", req->n_body, &p) != 0)
         return reply_problem(req, &p, NULL);
     return submit(req, spec, dry);

@@ -88,6 +88,12 @@ static const char *const steps[SCHEMA_VERSION] = {
     " job TEXT NOT NULL, name TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,"
     " media_type TEXT NOT NULL, created_at INTEGER NOT NULL,"
     " PRIMARY KEY(job, name)) WITHOUT ROWID;",
+
+    "CREATE TABLE budget_keys("
+    " owner TEXT NOT NULL, key TEXT NOT NULL, fingerprint BLOB NOT NULL,"
+    " answer TEXT NOT NULL, created_at INTEGER NOT NULL,"
+    " PRIMARY KEY(owner, key)) WITHOUT ROWID;"
+    "CREATE INDEX budget_keys_age ON budget_keys(created_at);",
 };
 
 static int read_version(sqlite3 *db, int *versionp)
@@ -133,5 +139,5 @@ int schema_migrate(sqlite3 *db)
 int schema_check(sqlite3 *db)
 {
     int version = 0, rc = read_version(db, &version);
-    return rc == SQLITE_OK && version != SCHEMA_VERSION ? SQLITE_SCHEMA : rc;
+    return rc == SQLITE_OK && (version < 1 || version > SCHEMA_VERSION) ? SQLITE_SCHEMA : rc;
 }

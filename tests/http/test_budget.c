@@ -343,6 +343,149 @@ START_TEST(a_changed_file_is_found_out)
 }
 END_TEST
 
+/* ---- changes that are sent again ---- */
+
+static struct reply send_keyed(const char *method, const char *rest, const char *key,
+                               const char *body)
+{
+    char header[128], path[128];
+    snprintf(header, sizeof header, "Idempotency-Key: %s", key);
+    snprintf(path, sizeof path, "/datasets/digits/%s", rest);
+    return http(&f, method, path, body, HEADERS(header));
+}
+
+static size_t count_rows(const char *kind)
+{
+    size_t i, n = 0;
+    json_t *row;
+    struct reply r = http(&f, "GET", "/datasets/digits/ledger?limit=1000", NULL, NULL);
+    json_array_foreach (json_object_get(r.json, "data"), i, row)
+        n += strcmp(json_string_value(json_object_get(row, "kind")), kind) == 0;
+    reply_free(&r);
+    return n;
+}
+
+#define KEYED_IMPORT "{\"epsilon\":0.1,\"reason\":\"a survey\"}"
+#define KEYED_RAISE "{\"epsilon\":9,\"reason\":\"agreed\"}"
+
+/* status and answer to a change, as text to compare; "again" stands behind a replayed one */
+static void keyed(const char *method, const char *rest, const char *key, const char *body,
+                  char text[8192])
+{
+    struct reply r = send_keyed(method, rest, key, body);
+    bool again = strcmp(reply_header(&r, "Idempotency-Replayed"), "true") == 0;
+    ck_assert_msg(r.status == 200, "%s", r.body);
+    snprintf(text, 8192, "%s%s", r.body, again ? "again" : "");
+    reply_free(&r);
+}
+
+START_TEST(a_change_with_a_key_is_made_once)
+{
+    static char first[2][8192], second[8192];
+    keyed("POST", "ledger", "k1", KEYED_IMPORT, first[0]);
+    keyed("PATCH", "budget", "k2", KEYED_RAISE, first[1]);
+    for (int restart = 0; restart < 2; restart++) {
+        double spent = budget("spent");
+        keyed("POST", "ledger", "k1", KEYED_IMPORT, second);
+        ck_assert_uint_eq(strlen(second), strlen(first[0]) + strlen("again"));
+        ck_assert_int_eq(strncmp(second, first[0], strlen(first[0])), 0);
+        keyed("PATCH", "budget", "k2", KEYED_RAISE, second);
+        ck_assert_uint_eq(strlen(second), strlen(first[1]) + strlen("again"));
+        ck_assert_int_eq(strncmp(second, first[1], strlen(first[1])), 0);
+        ck_assert(budget("spent") == spent);
+        ck_assert(count_rows("import") == 1 && count_rows("raise_cap") == 1);
+        if (restart == 0) {
+            ck_assert(WIFSIGNALED(fixture_end(&f, SIGKILL)));
+            fixture_run(&f, NULL);
+        }
+    }
+    /* another key is another change, and so is none */
+    keyed("POST", "ledger", "k3", KEYED_IMPORT, second);
+    struct reply r = import(KEYED_IMPORT);
+    ck_assert_int_eq(r.status, 200);
+    reply_free(&r);
+    ck_assert_uint_eq(count_rows("import"), 3);
+    expect_dpsgctl("ledger import digits --epsilon 0.1 --reason paper --idempotency-key k4", 0,
+                   "spent");
+    expect_dpsgctl("ledger import digits --epsilon 0.1 --reason paper --idempotency-key k4", 0,
+                   "spent");
+    expect_dpsgctl("ledger raise digits --epsilon 10 --reason more --idempotency-key k5", 0,
+                   "spent");
+    expect_dpsgctl("ledger raise digits --epsilon 11 --reason more --idempotency-key k5", 1,
+                   "Idempotency-Key");
+    ck_assert(count_rows("import") == 4 && count_rows("raise_cap") == 2);
+}
+END_TEST
+
+START_TEST(a_key_with_another_body_is_refused)
+{
+    static char text[8192];
+    char huge[300];
+    struct {
+        const char *method, *rest, *key, *body;
+        long status;
+        const char *type;
+    } cases[] = {
+        { "POST", "ledger", "k", "{\"epsilon\":0.2,\"reason\":\"a survey\"}", 422,
+          "/problems/idempotency-key-reused" },
+        { "PATCH", "budget", "k", KEYED_RAISE, 422, "/problems/idempotency-key-reused" },
+        { "POST", "ledger", "with space", KEYED_IMPORT, 400, "/problems/bad-request" },
+        { "POST", "ledger", huge, KEYED_IMPORT, 400, "/problems/bad-request" },
+        { "PATCH", "budget", huge, KEYED_RAISE, 400, "/problems/bad-request" },
+    };
+    memset(huge, 'x', sizeof huge - 1);
+    huge[256] = '\0';
+    keyed("POST", "ledger", "k", KEYED_IMPORT, text);
+    double spent = budget("spent");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char header[512], path[64];
+        snprintf(header, sizeof header, "Idempotency-Key: %s", cases[i].key);
+        snprintf(path, sizeof path, "/datasets/digits/%s", cases[i].rest);
+        struct reply r = http(&f, cases[i].method, path, cases[i].body, HEADERS(header));
+        ck_assert_msg(r.status == cases[i].status, "%zu: %s", i, r.body);
+        ck_assert_str_eq(reply_text(&r, "type"), cases[i].type);
+        reply_free(&r);
+    }
+    ck_assert(budget("spent") == spent && budget("epsilon") == 8);
+    /* what was refused is not remembered: it may be sent again when it fits */
+    struct reply r = send_keyed("POST", "ledger", "later", "{\"epsilon\":8,\"reason\":\"x\"}");
+    ck_assert_int_eq(r.status, 409);
+    reply_free(&r);
+    keyed("PATCH", "budget", "more", "{\"epsilon\":30,\"reason\":\"agreed\"}", text);
+    keyed("POST", "ledger", "later", "{\"epsilon\":8,\"reason\":\"x\"}", text);
+    ck_assert_ptr_null(strstr(text, "again"));
+}
+END_TEST
+
+/* The daemon is killed about when the change is made; whether it was or not, one retry with the key
+ * leaves it made once. */
+START_TEST(a_kill_around_a_change_charges_once)
+{
+    static char text[8192];
+    for (int i = 0; i < 8; i++) {
+        char key[32], request[512];
+        snprintf(key, sizeof key, "kill-%d", i);
+        snprintf(request, sizeof request,
+                 "POST /datasets/digits/ledger HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                 "Authorization: Bearer %s\r\nContent-Type: application/json\r\n"
+                 "Idempotency-Key: %s\r\nContent-Length: %zu\r\n\r\n%s",
+                 f.token, key, strlen(KEYED_IMPORT), KEYED_IMPORT);
+        int fd = raw_connect(&f);
+        ck_assert(raw_puts(fd, request));
+        usleep((useconds_t)(i * 700)); /* from before to after the commit */
+        ck_assert(WIFSIGNALED(fixture_end(&f, SIGKILL)));
+        close(fd);
+        fixture_run(&f, NULL);
+        keyed("POST", "ledger", key, KEYED_IMPORT, text);
+        ck_assert_uint_eq(count_rows("import"), (size_t)i + 1);
+    }
+    double once = budget("spent");
+    keyed("POST", "ledger", "kill-3", KEYED_IMPORT, text);
+    ck_assert_ptr_nonnull(strstr(text, "again"));
+    ck_assert(budget("spent") == once);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("http_budget");
@@ -351,6 +494,9 @@ int main(void)
     tcase_add_test(tc, what_was_released_elsewhere_counts);
     tcase_add_test(tc, frozen_budgets_admit_nothing);
     tcase_add_test(tc, imports_have_places_for_their_mistakes);
+    tcase_add_test(tc, a_change_with_a_key_is_made_once);
+    tcase_add_test(tc, a_key_with_another_body_is_refused);
+    tcase_add_test(tc, a_kill_around_a_change_charges_once);
     tcase_add_test(tc, a_changed_file_is_found_out);
     suite_add_tcase(suite, tc);
     return suite_run(suite);

@@ -137,6 +137,26 @@ START_TEST(a_newer_schema_and_a_damaged_file_are_refused)
 }
 END_TEST
 
+START_TEST(a_database_of_the_first_version_gets_what_it_lacks)
+{
+    fresh();
+    store_close(open_store(env_system()));
+    sqlite3 *db = NULL;
+    ck_assert_int_eq(sqlite3_open(db_path, &db), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_exec(db, "DROP TABLE budget_keys; PRAGMA user_version=1", 0, 0, 0),
+                     SQLITE_OK);
+    sqlite3_close(db);
+    /* its ledger can be read as it is */
+    struct store *store = NULL;
+    char text[256];
+    ck_assert_int_eq(store_open_reading(&store, env_system(), db_path, text, sizeof text), 0);
+    store_close(store);
+    store = open_store(env_system());
+    ck_assert_ptr_nonnull(store_prepare(store, STORE_WRITER, "SELECT key FROM budget_keys"));
+    store_close(store);
+}
+END_TEST
+
 START_TEST(a_full_disk_refuses_the_batch_and_no_more)
 {
     fresh();
@@ -336,6 +356,7 @@ int main(void)
     tcase_add_test(tc, a_refused_change_leaves_the_others_of_its_batch);
     tcase_add_test(tc, closing_rolls_an_open_batch_back);
     tcase_add_test(tc, a_second_daemon_is_refused);
+    tcase_add_test(tc, a_database_of_the_first_version_gets_what_it_lacks);
     tcase_add_test(tc, a_newer_schema_and_a_damaged_file_are_refused);
     tcase_add_test(tc, a_full_disk_refuses_the_batch_and_no_more);
     tcase_add_test(tc, a_failed_write_or_sync_is_fatal_and_sticks);

@@ -194,11 +194,14 @@ DPC_API int dpc_budget(dpc_client *client, const char *dataset, struct dpc_text 
                        struct dpc_error *err);
 
 /* What a custodian does to a budget; change and import are BudgetChange and LedgerImport, answers
- * the Budget that follows. Rows of the ledger after number `after`, a page of them. */
+ * the Budget that follows. The same idempotency_key never changes it twice; NULL: one is made, so
+ * that the library may send it again. Rows of the ledger after number `after`, a page of them. */
 DPC_API int dpc_budget_change(dpc_client *client, const char *dataset, const char *change,
-                              size_t len, struct dpc_text *budget, struct dpc_error *err);
+                              size_t len, const char *idempotency_key,
+                              struct dpc_text *budget, struct dpc_error *err);
 DPC_API int dpc_ledger_import(dpc_client *client, const char *dataset, const char *import,
-                              size_t len, struct dpc_text *budget, struct dpc_error *err);
+                              size_t len, const char *idempotency_key,
+                              struct dpc_text *budget, struct dpc_error *err);
 DPC_API int dpc_ledger(dpc_client *client, const char *dataset, int64_t after,
                        struct dpc_text *page, struct dpc_error *err);
 
