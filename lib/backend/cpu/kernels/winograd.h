@@ -443,12 +443,13 @@ static bool wino_weight_is_better(const struct psg_conv *c)
     return wino_tiles(2, c->win.out) >= 12;
 }
 
-/* m: fewer multiplications, if edge tiles leave it that, against more places. Without fused
- * multiply-adds rounding would show. */
-static int wino_m(enum wino_product which, const int64_t out[2])
+/* m: 4 has fewer multiplications, if edge tiles leave it that, but more places and, with many
+ * channels, more sums to be added up. Without fused multiply-adds rounding would show. */
+static int wino_m(enum wino_product which, int64_t from, const int64_t out[2])
 {
     int64_t two = wino_tiles(2, out), four = wino_tiles(4, out);
-    bool fused = CPU_VECTOR_BYTES >= 32, many = four >= (which == WINO_BWD_WEIGHT ? 16 : 4);
+    bool fused = CPU_VECTOR_BYTES >= 32;
+    bool many = which == WINO_BWD_WEIGHT ? four >= 16 : four >= 4 && from <= 64;
     return fused && many && 36 * four * 5 < 16 * two * 4 ? 4 : 2;
 }
 
@@ -457,12 +458,13 @@ static struct wino wino_plan(const struct psg_conv *c, enum wino_product which, 
     const struct psg_window *w = &c->win;
     bool turned = which == WINO_BWD_DATA;
     const int64_t *in = turned ? w->out : w->in, *out = turned ? w->in : w->out;
-    struct wino p = { .m = wino_m(which, out),
+    int64_t from = turned ? c->out_channels : c->in_channels;
+    struct wino p = { .m = wino_m(which, from, out),
                       .height = in[0],
                       .width = in[1],
                       .out_height = out[0],
                       .out_width = out[1],
-                      .from = turned ? c->out_channels : c->in_channels,
+                      .from = from,
                       .to = turned ? c->in_channels : c->out_channels };
     for (int i = 0; i < 2; i++)
         p.shift[i] = turned ? 2 - w->pad_lo[i] : w->pad_lo[i];
@@ -474,7 +476,7 @@ static struct wino wino_plan(const struct psg_conv *c, enum wino_product which, 
     p.columns = (p.out_width + p.m - 1) / p.m;
     p.n_tiles = p.rows * p.columns;
     p.chunk = p.m == 2 ? 64 : 32;
-    p.terms = p.m == 2 ? 128 : 16; /* rounding: of m = 2 less than of a direct sum, of 4 a third more */
+    p.terms = p.m == 2 ? 128 : 8; /* rounding: of m = 2 less than of a direct sum, of 4 a fifth more */
     p.group = which == WINO_BWD_WEIGHT || p.n_tiles > p.chunk ? 1 : p.chunk / p.n_tiles;
     p.n_image = (p.m * p.rows + 2) * (p.m * p.columns + 2) * p.wide_from;
     p.n_result = p.m * p.m * p.n_tiles * p.wide_to;
